@@ -1,0 +1,317 @@
+//! The network `net(z, t, y) → x̂`: patches in, blocks, pixels out.
+
+use jit_core::rng::{Purpose, Stream};
+
+use crate::block::{self, Block, Inputs};
+use crate::config::ModelConfig;
+use crate::device::{Device, Dropout};
+use crate::final_layer::{self, FinalLayer};
+use crate::init::Init;
+use crate::params::{Grads, ParamId, Params, Registry};
+use crate::patch_embed::{self, PatchEmbed};
+use crate::rope;
+use crate::self_attention::BlockDropout;
+use crate::time_embed::{self, TimeEmbed};
+
+/// The JiT network: layers and their parameters' declarations, no values.
+#[derive(Clone, Debug)]
+pub struct Net {
+    config: ModelConfig,
+    registry: Registry,
+    patch_embed: PatchEmbed,
+    time_embed: TimeEmbed,
+    class_table: ParamId,
+    context_positions: Option<ParamId>,
+    blocks: Vec<Block>,
+    final_layer: FinalLayer,
+}
+
+/// The rotary tables on a device, without and with the class tokens: `[2, N, D/H]`.
+pub struct Rope<T> {
+    image: T,
+    with_context: T,
+}
+
+/// Which images of which step a batch holds: the address of its dropout masks.
+#[derive(Clone, Debug)]
+pub struct DropoutKeys {
+    /// The run's seed.
+    pub seed: u64,
+    /// Optimizer step.
+    pub step: u64,
+    /// Index of each image in the global batch.
+    pub samples: Vec<u64>,
+    /// 0 for the pass that the diffusion loss sees, 1 for a second pass over the same images.
+    pub pass: u32,
+}
+
+/// How a forward pass is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mode<'a> {
+    /// Dropout masks; `None` when not training.
+    pub dropout: Option<&'a DropoutKeys>,
+    /// Keep only each block's input and recompute the rest in the backward pass.
+    pub checkpoint_blocks: bool,
+}
+
+/// What the backward pass of the network needs.
+pub struct Saved<T> {
+    labels: Vec<u32>,
+    patch_embed: patch_embed::Saved<T>,
+    time_embed: time_embed::Saved<T>,
+    /// c = time + class, `[B, D]`
+    c: T,
+    /// SiLU(c)
+    condition: T,
+    blocks: Vec<SavedBlock<T>>,
+    dropout: Vec<Option<BlockDropout>>,
+    final_layer: final_layer::Saved<T>,
+}
+
+enum SavedBlock<T> {
+    Whole(block::Saved<T>),
+    /// The block's input: the rest is recomputed (`checkpoint_blocks`).
+    Input(T),
+}
+
+impl Net {
+    /// Declares the network. The configuration must be valid ([`ModelConfig::validate`]).
+    pub fn new(config: &ModelConfig) -> Self {
+        let mut r = Registry::default();
+        let dim = config.hidden_size;
+        let (rows, context) = (config.num_classes + 1, config.in_context_len);
+        Self {
+            patch_embed: PatchEmbed::new(&mut r, config),
+            time_embed: TimeEmbed::new(&mut r, dim),
+            class_table: r.add(
+                "net.y_embedder.embedding_table.weight".into(),
+                &[rows, dim],
+                Init::Normal(0.02),
+            ),
+            context_positions: (context > 0).then(|| {
+                r.add("net.in_context_posemb".into(), &[1, context, dim], Init::Normal(0.02))
+            }),
+            blocks: (0..config.depth)
+                .map(|i| Block::new(&mut r, &format!("net.blocks.{i}"), config))
+                .collect(),
+            final_layer: FinalLayer::new(&mut r, config),
+            config: config.clone(),
+            registry: r,
+        }
+    }
+
+    /// The network's shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Its parameters.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// To declare further parameters (auxiliary heads) behind the network's own.
+    pub(crate) fn registry_mut(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
+    /// The rotary tables, uploaded once.
+    pub fn rope<D: Device>(&self, dev: &D) -> Rope<D::Tensor> {
+        let c = &self.config;
+        let table = |context| {
+            let shape = [2, context + c.tokens(), c.head_dim()];
+            dev.upload(&rope::table(c.head_dim(), c.grid(), context), &shape)
+        };
+        Rope { image: table(0), with_context: table(c.in_context_len) }
+    }
+
+    /// z `[B, C, S, S]`, t `[B]`, labels `[B]` → the network's output `[B, C, S, S]`
+    pub fn forward<D: Device>(
+        &self,
+        dev: &D,
+        p: &Params<D>,
+        rope: &Rope<D::Tensor>,
+        z: &D::Tensor,
+        t: &[f32],
+        labels: &[u32],
+        mode: Mode<'_>,
+    ) -> (D::Tensor, Saved<D::Tensor>) {
+        let (mut x, patch_embed) = self.patch_embed.forward(dev, p, z);
+        let (time, time_embed) = self.time_embed.forward(dev, p, t);
+        let class = dev.gather_rows(dev.value(&p[self.class_table]), labels);
+        let c = dev.axpby(1.0, &time, 1.0, &class);
+        let condition = dev.silu(&c);
+
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        let dropout: Vec<_> =
+            (0..self.blocks.len()).map(|i| mode.dropout.and_then(|k| self.dropout(k, i))).collect();
+        for (i, layer) in self.blocks.iter().enumerate() {
+            if let Some(context) = self.context_before(dev, p, i, labels) {
+                x = dev.concat_tokens(&context, &x);
+            }
+            let inputs = self.inputs(dev, p, rope, &condition, dropout[i].as_ref(), i);
+            let (out, saved) = layer.forward(&inputs, x);
+            blocks.push(match mode.checkpoint_blocks {
+                true => SavedBlock::Input(saved.into_input()),
+                false => SavedBlock::Whole(saved),
+            });
+            x = out;
+        }
+        if self.context_positions.is_some() {
+            x = dev.split_tokens(&x, self.config.in_context_len).1;
+        }
+        let (image, final_layer) = self.final_layer.forward(dev, p, x, &condition);
+        let labels = labels.to_vec();
+        let saved =
+            Saved { labels, patch_embed, time_embed, c, condition, blocks, dropout, final_layer };
+        (image, saved)
+    }
+
+    /// The output alone, block by block, keeping nothing for a backward pass.
+    pub fn infer<D: Device>(
+        &self,
+        dev: &D,
+        p: &Params<D>,
+        rope: &Rope<D::Tensor>,
+        z: &D::Tensor,
+        t: &[f32],
+        labels: &[u32],
+    ) -> D::Tensor {
+        let (mut x, _) = self.patch_embed.forward(dev, p, z);
+        let (time, _) = self.time_embed.forward(dev, p, t);
+        let class = dev.gather_rows(dev.value(&p[self.class_table]), labels);
+        let condition = dev.silu(&dev.axpby(1.0, &time, 1.0, &class));
+        for (i, layer) in self.blocks.iter().enumerate() {
+            if let Some(context) = self.context_before(dev, p, i, labels) {
+                x = dev.concat_tokens(&context, &x);
+            }
+            x = layer.forward(&self.inputs(dev, p, rope, &condition, None, i), x).0;
+        }
+        if self.context_positions.is_some() {
+            x = dev.split_tokens(&x, self.config.in_context_len).1;
+        }
+        self.final_layer.forward(dev, p, x, &condition).0
+    }
+
+    /// The feature of the auxiliary heads: mean over the image tokens before the final layer, `[B, D]`.
+    pub fn feature<D: Device>(&self, dev: &D, saved: &Saved<D::Tensor>) -> D::Tensor {
+        dev.mean_tokens(FinalLayer::input(&saved.final_layer))
+    }
+
+    /// Adds every parameter's gradient, given those of the output image and of the feature
+    /// (either may be absent: a pass that only the auxiliary loss sees has no image gradient).
+    pub fn backward<D: Device>(
+        &self,
+        dev: &D,
+        p: &Params<D>,
+        g: &mut Grads<D>,
+        rope: &Rope<D::Tensor>,
+        saved: Saved<D::Tensor>,
+        dimage: Option<&D::Tensor>,
+        dfeature: Option<&D::Tensor>,
+    ) {
+        let mut dcondition = dev.zeros(dev.shape(&saved.c));
+        let tokens = FinalLayer::input(&saved.final_layer);
+        let mut dx = match dimage {
+            Some(dimage) => self.final_layer.backward(
+                dev,
+                p,
+                g,
+                &saved.final_layer,
+                &saved.condition,
+                dimage,
+                &mut dcondition,
+            ),
+            None => dev.zeros(dev.shape(tokens)),
+        };
+        if let Some(dfeature) = dfeature {
+            dev.mean_tokens_grad(dfeature, &mut dx);
+        }
+        if self.context_positions.is_some() {
+            let shape = dev.shape(&dx);
+            let context = dev.zeros(&[shape[0], self.config.in_context_len, shape[2]]);
+            dx = dev.concat_tokens(&context, &dx);
+        }
+        for (i, (layer, block)) in self.blocks.iter().zip(saved.blocks).enumerate().rev() {
+            let inputs =
+                self.inputs(dev, p, rope, &saved.condition, saved.dropout[i].as_ref(), i);
+            let block = match block {
+                SavedBlock::Whole(saved) => saved,
+                SavedBlock::Input(x) => layer.forward(&inputs, x).1,
+            };
+            dx = layer.backward(&inputs, g, &block, dx, &mut dcondition);
+            if let Some(positions) = self.context_positions
+                && i == self.config.in_context_start
+            {
+                let (dcontext, dimage) = dev.split_tokens(&dx, self.config.in_context_len);
+                dev.add_rows_grad(&dcontext, g.get_mut(positions));
+                let dclass = g.get_mut(self.class_table);
+                dev.gather_rows_grad(&dcontext, &self.repeat(&saved.labels), dclass);
+                dx = dimage;
+            }
+        }
+        self.patch_embed.backward(dev, p, g, &saved.patch_embed, &dx);
+        let dc = dev.silu_grad(&saved.c, &dcondition);
+        self.time_embed.backward(dev, p, g, &saved.time_embed, &dc);
+        dev.gather_rows_grad(&dc, &saved.labels, g.get_mut(self.class_table));
+    }
+
+    /// The class tokens `[B, context, D]`, if they enter before block `i`.
+    fn context_before<D: Device>(
+        &self,
+        dev: &D,
+        p: &Params<D>,
+        i: usize,
+        labels: &[u32],
+    ) -> Option<D::Tensor> {
+        let positions = self.context_positions.filter(|_| i == self.config.in_context_start)?;
+        let table = dev.value(&p[self.class_table]);
+        let shape = [labels.len(), self.config.in_context_len, self.config.hidden_size];
+        let tokens = dev.reshape(dev.gather_rows(table, &self.repeat(labels)), &shape);
+        Some(dev.add_rows(tokens, dev.value(&p[positions])))
+    }
+
+    /// Each label once per class token.
+    fn repeat(&self, labels: &[u32]) -> Vec<u32> {
+        labels.iter().flat_map(|&y| std::iter::repeat_n(y, self.config.in_context_len)).collect()
+    }
+
+    fn inputs<'a, D: Device>(
+        &self,
+        dev: &'a D,
+        params: &'a Params<D>,
+        rope: &'a Rope<D::Tensor>,
+        condition: &'a D::Tensor,
+        dropout: Option<&'a BlockDropout>,
+        i: usize,
+    ) -> Inputs<'a, D> {
+        let context = self.context_positions.is_some() && i >= self.config.in_context_start;
+        let rope = if context { &rope.with_context } else { &rope.image };
+        Inputs { dev, params, condition, rope, dropout }
+    }
+
+    /// The masks of block `i`, if it drops anything.
+    fn dropout(&self, keys: &DropoutKeys, i: usize) -> Option<BlockDropout> {
+        let c = &self.config;
+        if !c.drops_in(i) || (c.attention_dropout == 0.0 && c.projection_dropout == 0.0) {
+            return None;
+        }
+        // Two masks of the projection kind a block: after the attention and inside the MLP.
+        let layer = 2 * (keys.pass * c.depth as u32 + i as u32);
+        let mask = |rate: f32, purpose, layer| {
+            (rate > 0.0).then(|| Dropout {
+                rate,
+                streams: keys
+                    .samples
+                    .iter()
+                    .map(|&s| Stream::new(keys.seed, purpose, keys.step, s).with_layer(layer))
+                    .collect(),
+            })
+        };
+        Some(BlockDropout {
+            attention: mask(c.attention_dropout, Purpose::AttentionDropout, layer),
+            projection: mask(c.projection_dropout, Purpose::ProjectionDropout, layer),
+            mlp: mask(c.projection_dropout, Purpose::ProjectionDropout, layer + 1),
+        })
+    }
+}
