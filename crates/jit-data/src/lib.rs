@@ -1,1 +1,26 @@
-//! Placeholder.
+//! Images in, batches out: data sets, Pillow-exact transforms, the order of an epoch, prefetching,
+//! and the way back to picture files.
+//!
+//! [`open`] turns a [`DataConfig`] into a [`Dataset`]; [`Dataset::check`] proves that every file
+//! decodes; a [`Loader`] then yields [`Batch`]es from any position of the endless sample stream.
+
+pub mod config;
+pub mod dataset;
+pub mod decode;
+pub mod digits;
+pub mod error;
+pub mod folder;
+pub mod grid;
+pub mod loader;
+pub mod order;
+pub mod raster;
+pub mod resample;
+pub mod subset;
+pub mod transform;
+
+pub use config::{DataConfig, open};
+pub use dataset::Dataset;
+pub use error::{DamagedFile, DataError};
+pub use loader::{Batch, Loader, LoaderOptions};
+pub use raster::Raster;
+pub use subset::Manifest;

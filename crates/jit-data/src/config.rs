@@ -1,0 +1,119 @@
+//! The `[data]` section of a run's configuration.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::Dataset;
+use crate::digits;
+use crate::error::DataError;
+
+/// What to train on. The documentation of a field is what users read as its help.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// `digits` for the embedded MNIST digits, or an image folder: one subfolder a class, or
+    /// pictures without subfolders to train without classes.
+    pub path: String,
+    /// Share of the images to train on, above 0 and up to 1: a random subset drawn by the seed.
+    pub subset: f64,
+    /// Mirror each image with probability one half, drawn anew every epoch.
+    pub flip: bool,
+    /// Leave out damaged and unsupported files, listing them, instead of stopping.
+    pub skip_damaged: bool,
+    /// Background threads that decode images; 0 chooses by the number of cores.
+    pub workers: usize,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            path: digits::NAME.to_owned(),
+            subset: 1.0,
+            flip: true,
+            skip_damaged: false,
+            workers: 0,
+        }
+    }
+}
+
+impl DataConfig {
+    /// Number of background threads: `workers`, or the number of cores up to 8 where that is 0.
+    pub fn worker_threads(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from).min(8),
+            n => n,
+        }
+    }
+}
+
+/// Opens the data set that `config` describes, for images of `[channels, image_size, image_size]`.
+/// Nothing is decoded yet: see [`Dataset::check`]. `seed` draws the subset.
+///
+/// # Errors
+/// [`DataError`] when the path, the layout or an option does not fit; the message says what would.
+pub fn open(
+    config: &DataConfig,
+    image_size: usize,
+    channels: usize,
+    seed: u64,
+) -> Result<Dataset, DataError> {
+    let option = |option, value: String, expected: &str| DataError::Option {
+        option,
+        value,
+        expected: expected.to_owned(),
+    };
+    if !(config.subset > 0.0 && config.subset <= 1.0) {
+        let expected = "the share of the images is above 0 and at most 1";
+        return Err(option("data.subset", config.subset.to_string(), expected));
+    }
+    if !matches!(channels, 1 | 3) {
+        let expected = "images have 1 channel (grey) or 3 (RGB)";
+        return Err(option("model.channels", channels.to_string(), expected));
+    }
+    if image_size == 0 || image_size > MAX_SIZE {
+        let expected = format!("the side of the images is 1 to {MAX_SIZE} pixels");
+        return Err(option("model.image_size", image_size.to_string(), &expected));
+    }
+    let dataset = if config.path == digits::NAME {
+        Dataset::digits(digits::Split::Train, image_size, channels)?
+    } else if Path::new(&config.path).exists() {
+        Dataset::folder(Path::new(&config.path), image_size, channels)?
+    } else {
+        let hint = jit_core::suggest::hint(&config.path, [digits::NAME]);
+        return Err(DataError::NotFound { path: config.path.clone(), hint });
+    };
+    Ok(dataset.subset(config.subset, seed))
+}
+
+/// Largest side of a training image.
+const MAX_SIZE: usize = 8192;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_options_say_what_would_do() {
+        let message = |change: fn(&mut DataConfig), size, channels| {
+            let mut config = DataConfig::default();
+            change(&mut config);
+            open(&config, size, channels, 0).unwrap_err().to_string()
+        };
+        let none: fn(&mut DataConfig) = |_| {};
+        assert!(message(|c| c.subset = 0.0, 28, 1).contains("above 0 and at most 1"));
+        assert!(message(|c| c.subset = f64::NAN, 28, 1).contains("data.subset = NaN"));
+        assert!(message(|c| c.path = "digts".into(), 28, 1).contains("did you mean `digits`?"));
+        assert!(message(none, 28, 4).contains("model.channels = 4"));
+        assert!(message(none, 30, 1).contains("28 or 32"));
+        assert!(message(none, 0, 1).contains("1 to 8192"));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_and_missing_ones_default() {
+        let parse = serde_json::from_str::<DataConfig>;
+        assert_eq!(parse("{}").unwrap(), DataConfig::default());
+        assert!(parse(r#"{"pth": "x"}"#).unwrap_err().to_string().contains("`pth`"));
+    }
+}

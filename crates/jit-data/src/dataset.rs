@@ -1,0 +1,291 @@
+//! A data set: numbered images of one shape, with labels.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::decode::decode_file;
+use crate::digits::{self, Split};
+use crate::error::{DamagedFile, DataError};
+use crate::folder::{self, FileEntry};
+use crate::subset::{self, Manifest, ManifestEntry};
+use crate::transform::center_crop;
+
+/// Cropped images are kept in memory when all of them fit into this many bytes.
+const CACHE_BYTES: usize = 2 << 30;
+
+/// Images `0..len`, each `[channels, size, size]` u8 once loaded. Cheap to share between threads
+/// behind an `Arc`.
+#[derive(Debug)]
+pub struct Dataset {
+    size: usize,
+    channels: usize,
+    class_names: Vec<String>,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Tiles of the embedded sheet.
+    Digits { tiles: &'static [u8], chosen: Vec<u32> },
+    /// Files below `root`, those that are no pictures by name, and whether crops are kept.
+    Folder { root: PathBuf, files: Vec<File>, strays: Vec<DamagedFile>, cached: bool },
+}
+
+#[derive(Debug)]
+struct File {
+    entry: FileEntry,
+    /// The crop `[channels, size, size]` once it was loaded, if crops are kept.
+    crop: OnceLock<Box<[u8]>>,
+}
+
+impl Dataset {
+    /// A split of the embedded digits at `size` 28 or 32 and 1 or 3 channels.
+    ///
+    /// # Errors
+    /// [`DataError::Option`] for another size.
+    pub fn digits(split: Split, size: usize, channels: usize) -> Result<Self, DataError> {
+        if !digits::supports(size) {
+            return Err(DataError::Option {
+                option: "model.image_size",
+                value: size.to_string(),
+                expected: "the digits come in sizes 28 or 32".to_owned(),
+            });
+        }
+        let chosen = split.range().map(|tile| tile as u32).collect();
+        let source = Source::Digits { tiles: digits::tiles()?, chosen };
+        Ok(Self { size, channels, class_names: digits::class_names(), source })
+    }
+
+    /// The image folder `root`, every picture centre-cropped to `size` and turned grey if
+    /// `channels` is 1. Lists the files and opens none.
+    ///
+    /// # Errors
+    /// As [`folder::scan`]; [`DataError::Option`] beyond 2³² images.
+    pub fn folder(root: &Path, size: usize, channels: usize) -> Result<Self, DataError> {
+        let folder::Folder { files, class_names, strays } = folder::scan(root)?;
+        if u32::try_from(files.len()).is_err() {
+            return Err(DataError::Option {
+                option: "data.path",
+                value: root.display().to_string(),
+                expected: format!("{} files are more than 2³² − 1", files.len()),
+            });
+        }
+        let files = files.into_iter().map(|entry| File { entry, crop: OnceLock::new() }).collect();
+        let source = Source::Folder { root: root.to_path_buf(), files, strays, cached: false };
+        let mut dataset = Self { size, channels, class_names, source };
+        dataset.decide_caching();
+        Ok(dataset)
+    }
+
+    /// The share `share` of the images, drawn by `seed`; 1 keeps all.
+    #[must_use]
+    pub fn subset(mut self, share: f64, seed: u64) -> Self {
+        if share >= 1.0 {
+            return self;
+        }
+        let chosen = subset::choose(self.len(), share, seed);
+        match &mut self.source {
+            Source::Digits { chosen: tiles, .. } => {
+                *tiles = chosen.iter().map(|&i| tiles[i as usize]).collect();
+            }
+            Source::Folder { files, .. } => {
+                let mut keep = vec![false; files.len()];
+                chosen.iter().for_each(|&i| keep[i as usize] = true);
+                let mut keep = keep.into_iter();
+                files.retain(|_| keep.next() == Some(true));
+            }
+        }
+        self.decide_caching();
+        self
+    }
+
+    fn decide_caching(&mut self) {
+        let fits = self.len().saturating_mul(self.sample_len()) <= CACHE_BYTES;
+        if let Source::Folder { cached, .. } = &mut self.source {
+            *cached = fits;
+        }
+    }
+
+    /// Decodes every file once, on `threads` threads, so that a damaged one is found now and not
+    /// hours into a run. `progress` is called with (files done, files in all) from any thread.
+    /// With `skip` the unusable files are left out and returned; image ids close the gaps.
+    ///
+    /// # Errors
+    /// [`DataError::Damaged`] with every unusable file, unless `skip` is set;
+    /// [`DataError::Empty`] if none is left.
+    pub fn check(
+        &mut self,
+        skip: bool,
+        threads: usize,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Vec<DamagedFile>, DataError> {
+        let bad = self.find_damaged(threads, progress);
+        let Source::Folder { root, files, strays, .. } = &mut self.source else {
+            return Ok(Vec::new());
+        };
+        let mut damaged = std::mem::take(strays);
+        damaged.extend(bad.iter().map(|(i, reason)| DamagedFile {
+            path: files[*i].entry.path.clone(),
+            reason: reason.clone(),
+        }));
+        damaged.sort_by(|a, b| a.path.cmp(&b.path));
+        if !skip && !damaged.is_empty() {
+            return Err(DataError::Damaged { root: root.clone(), files: damaged });
+        }
+        let mut index = 0;
+        files.retain(|_| {
+            index += 1;
+            bad.binary_search_by_key(&(index - 1), |b| b.0).is_err()
+        });
+        if files.is_empty() {
+            return Err(DataError::Empty { root: root.clone() });
+        }
+        self.decide_caching();
+        Ok(damaged)
+    }
+
+    /// Images that do not load and why, sorted by id.
+    fn find_damaged(
+        &self,
+        threads: usize,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Vec<(usize, String)> {
+        if matches!(self.source, Source::Digits { .. }) {
+            return Vec::new();
+        }
+        let next = AtomicUsize::new(0);
+        let done = AtomicUsize::new(0);
+        let bad = Mutex::new(Vec::new());
+        let work = || {
+            let mut planes = vec![0; self.sample_len()];
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= self.len() {
+                    return;
+                }
+                if let Err(error) = self.load(i, &mut planes) {
+                    // The path is told beside the reason, so the decoder's part suffices.
+                    let reason = match error {
+                        DataError::Decode { source, .. } => source.to_string(),
+                        DataError::File(error) => error.source.to_string(),
+                        other => other.to_string(),
+                    };
+                    bad.lock().unwrap_or_else(PoisonError::into_inner).push((i, reason));
+                }
+                progress(done.fetch_add(1, Ordering::Relaxed) + 1, self.len());
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads.min(self.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let mut bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
+        bad.sort_unstable();
+        bad
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        match &self.source {
+            Source::Digits { chosen, .. } => chosen.len(),
+            Source::Folder { files, .. } => files.len(),
+        }
+    }
+
+    /// Whether there is nothing to train on; a data set that opened has at least one image.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Side of the images in pixels.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Channels of the images, 1 or 3.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Values of one image: channels·size².
+    pub fn sample_len(&self) -> usize {
+        self.channels * self.size * self.size
+    }
+
+    /// Class names in the order of their numbers; empty without classes.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    /// Number of classes; 0 without classes, every label then being 0, the null class.
+    pub fn num_classes(&self) -> usize {
+        self.class_names.len()
+    }
+
+    /// The class of image `i` (below [`Dataset::len`]).
+    pub fn label(&self, i: usize) -> u32 {
+        match &self.source {
+            Source::Digits { chosen, .. } => digits::label(chosen[i] as usize),
+            Source::Folder { files, .. } => files[i].entry.label,
+        }
+    }
+
+    /// What image `i` is called in messages and in the manifest.
+    pub fn name(&self, i: usize) -> String {
+        match &self.source {
+            Source::Digits { chosen, .. } => format!("{}/{:04}", digits::NAME, chosen[i]),
+            Source::Folder { files, .. } => {
+                let parts = files[i].entry.path.iter().map(|part| part.to_string_lossy());
+                parts.collect::<Vec<_>>().join("/")
+            }
+        }
+    }
+
+    /// Loads image `i` (below [`Dataset::len`]) into `out`, `[channels, size, size]`. Kept crops
+    /// are copied; otherwise the file is decoded.
+    ///
+    /// # Errors
+    /// [`DataError::File`] or [`DataError::Decode`] naming the file.
+    pub fn load(&self, i: usize, out: &mut [u8]) -> Result<(), DataError> {
+        match &self.source {
+            Source::Digits { tiles, chosen } => {
+                const TILE: usize = digits::SIDE * digits::SIDE;
+                let tile = &tiles[chosen[i] as usize * TILE..][..TILE];
+                digits::write_planes(tile, self.size, out);
+            }
+            Source::Folder { root, files, cached, .. } => {
+                let file = &files[i];
+                if let Some(crop) = file.crop.get() {
+                    out.copy_from_slice(crop);
+                    return Ok(());
+                }
+                let image = decode_file(&root.join(&file.entry.path))?;
+                let image = if self.channels == 1 { image.into_luma() } else { image };
+                center_crop(image, self.size).write_planes(out);
+                if *cached {
+                    file.crop.get_or_init(|| (&*out).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The record of these images, to be saved with a run.
+    pub fn manifest(&self) -> Manifest {
+        let source = match &self.source {
+            Source::Digits { .. } => digits::NAME.to_owned(),
+            Source::Folder { root, .. } => root.display().to_string(),
+        };
+        let bytes = |i: usize| match &self.source {
+            Source::Digits { .. } => (digits::SIDE * digits::SIDE) as u64,
+            Source::Folder { files, .. } => files[i].entry.bytes,
+        };
+        let images = (0..self.len())
+            .map(|i| ManifestEntry { path: self.name(i), label: self.label(i), bytes: bytes(i) })
+            .collect();
+        Manifest { source, class_names: self.class_names.clone(), images }
+    }
+}

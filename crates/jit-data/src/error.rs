@@ -1,0 +1,136 @@
+//! What can go wrong between a path and a batch.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use jit_core::files::FileError;
+
+use crate::decode::DecodeError;
+
+/// A file of a data set that cannot be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedFile {
+    /// Path relative to the data set's folder.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for DamagedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {}", self.path.display(), self.reason)
+    }
+}
+
+/// Failure to open a data set or to load from it.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A file or folder cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+
+    /// A single picture cannot be decoded.
+    #[error("cannot decode `{}`: {source}", path.display())]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        source: DecodeError,
+    },
+
+    /// Files of the data set are damaged or are no pictures.
+    #[error("{}", list_damaged(.root, .files))]
+    Damaged {
+        /// The data set's folder.
+        root: PathBuf,
+        /// Every such file.
+        files: Vec<DamagedFile>,
+    },
+
+    /// `data.path` is neither `digits` nor a folder.
+    #[error("no data set at `{path}`: expected `digits` or an image folder{hint}")]
+    NotFound {
+        /// What was asked for.
+        path: String,
+        /// A near name, ready to print.
+        hint: String,
+    },
+
+    /// Pictures lie beside class folders, so their class is unknown.
+    #[error(
+        "`{}` mixes pictures (such as `{}`) and folders (such as `{}`): use one folder a class, or \
+         pictures alone for training without classes",
+        root.display(), picture.display(), folder.display()
+    )]
+    MixedLayout {
+        /// The data set's folder.
+        root: PathBuf,
+        /// The first picture beside the folders.
+        picture: PathBuf,
+        /// The first folder.
+        folder: PathBuf,
+    },
+
+    /// Nothing to train on.
+    #[error("`{}` holds no picture ({EXPECTED})", root.display())]
+    Empty {
+        /// The data set's folder.
+        root: PathBuf,
+    },
+
+    /// A symbolic link leads back to a folder that contains it.
+    #[error("`{}` links back to a folder that contains it: remove the link", path.display())]
+    LinkLoop {
+        /// The link.
+        path: PathBuf,
+    },
+
+    /// An option has a value that cannot work with this data set.
+    #[error("{option} = {value} cannot be used: {expected}")]
+    Option {
+        /// The option's name as users write it.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be accepted.
+        expected: String,
+    },
+
+    /// The operating system refused a background thread.
+    #[error("cannot start a loader thread: {0}")]
+    Thread(std::io::Error),
+
+    /// A picture file cannot be encoded.
+    #[error("cannot encode a {width}×{height} picture of {channels} channels: {reason}")]
+    Encode {
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+        /// Samples a pixel.
+        channels: usize,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+const EXPECTED: &str = "expected PNG, JPEG, WebP, BMP or GIF files, or folders of them";
+
+/// At most this many files are named in one message.
+const LISTED: usize = 20;
+
+fn list_damaged(root: &std::path::Path, files: &[DamagedFile]) -> String {
+    let mut text = format!(
+        "{} {} in `{}` cannot be used:",
+        files.len(),
+        if files.len() == 1 { "file" } else { "files" },
+        root.display()
+    );
+    for file in files.iter().take(LISTED) {
+        text += &format!("\n  {file}");
+    }
+    if files.len() > LISTED {
+        text += &format!("\n  … and {} more", files.len() - LISTED);
+    }
+    text + "\nRepair or remove them, or leave them out with --skip-damaged"
+}

@@ -1,0 +1,217 @@
+//! Background threads that keep the next samples ready.
+//!
+//! Threads claim positions of the sample stream one by one and put what they load into a bounded
+//! window; the caller takes samples out in order. So the batches depend on the position alone, not
+//! on the number of threads nor on which of them was faster.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::dataset::Dataset;
+use crate::error::DataError;
+use crate::order::{Draw, Order};
+use crate::transform::{flip_rows, to_signed};
+
+/// How a [`Loader`] walks through its data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoaderOptions {
+    /// Draws order and flips.
+    pub seed: u64,
+    /// Mirror images at random.
+    pub flip: bool,
+    /// Background threads, at least 1.
+    pub workers: usize,
+    /// The first sample of the stream to deliver: 0, or where a resumed run goes on.
+    pub position: u64,
+}
+
+/// Samples that follow each other in the stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// Images, `[B, C, S, S]`, in [−1, 1].
+    pub x: Vec<f32>,
+    /// Their classes, `[B]`.
+    pub labels: Vec<u32>,
+    /// Their numbers within the data set, `[B]`.
+    pub ids: Vec<u32>,
+    /// Position of the first in the stream, counted over all epochs.
+    pub position: u64,
+}
+
+/// Delivers the samples of a data set in order. Dropping it stops its threads.
+#[derive(Debug)]
+pub struct Loader {
+    shared: Arc<Shared>,
+    position: u64,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The window holds up to this many bytes of decoded pixels …
+const WINDOW_BYTES: usize = 64 << 20;
+/// … and this many samples.
+const WINDOW_SAMPLES: usize = 512;
+
+#[derive(Debug)]
+struct Shared {
+    dataset: Arc<Dataset>,
+    state: Mutex<State>,
+    /// A sample became ready.
+    ready: Condvar,
+    /// The window moved, or the loader was dropped.
+    room: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    order: Order,
+    /// Next position that no thread has claimed.
+    claim: u64,
+    /// Positions below this may be claimed.
+    limit: u64,
+    samples: BTreeMap<u64, Result<Sample, DataError>>,
+    stopped: bool,
+}
+
+#[derive(Debug)]
+struct Sample {
+    draw: Draw,
+    /// `[C, S, S]`, not yet mirrored.
+    planes: Vec<u8>,
+}
+
+impl Loader {
+    /// Starts the threads; they fill the window at once.
+    ///
+    /// # Errors
+    /// [`DataError::Thread`] when no thread can be started, [`DataError::Option`] for an empty
+    /// data set.
+    pub fn new(dataset: Arc<Dataset>, options: LoaderOptions) -> Result<Self, DataError> {
+        if dataset.is_empty() {
+            return Err(DataError::Option {
+                option: "data.path",
+                value: "an empty data set".to_owned(),
+                expected: "at least one image is needed".to_owned(),
+            });
+        }
+        let window = (WINDOW_BYTES / dataset.sample_len()).clamp(2, WINDOW_SAMPLES) as u64;
+        let state = State {
+            order: Order::new(options.seed, dataset.len(), options.flip),
+            claim: options.position,
+            limit: options.position + window,
+            samples: BTreeMap::new(),
+            stopped: false,
+        };
+        let shared = Arc::new(Shared {
+            dataset,
+            state: Mutex::new(state),
+            ready: Condvar::new(),
+            room: Condvar::new(),
+        });
+        let mut loader = Self { shared, position: options.position, threads: Vec::new() };
+        for i in 0..options.workers.max(1) {
+            let shared = Arc::clone(&loader.shared);
+            let thread = std::thread::Builder::new().name(format!("loader-{i}"));
+            match thread.spawn(move || shared.work()) {
+                Ok(handle) => loader.threads.push(handle),
+                Err(error) if i == 0 => return Err(DataError::Thread(error)),
+                // Fewer threads change nothing but speed.
+                Err(_) => break,
+            }
+        }
+        Ok(loader)
+    }
+
+    /// The data set being delivered.
+    pub fn dataset(&self) -> &Arc<Dataset> {
+        &self.shared.dataset
+    }
+
+    /// Position of the next sample: what a checkpoint saves.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next `count` samples of the stream, waiting for them if need be.
+    ///
+    /// # Errors
+    /// The failure of the first image of the batch that did not load, naming its file.
+    pub fn next_batch(&mut self, count: usize) -> Result<Batch, DataError> {
+        let dataset = &self.shared.dataset;
+        let size = dataset.size();
+        let mut batch = Batch {
+            x: Vec::with_capacity(count * dataset.sample_len()),
+            labels: Vec::with_capacity(count),
+            ids: Vec::with_capacity(count),
+            position: self.position,
+        };
+        for _ in 0..count {
+            let Sample { draw, planes } = self.shared.take(self.position)?;
+            self.position += 1;
+            let start = batch.x.len();
+            batch.x.extend(planes.iter().map(|&p| to_signed(p)));
+            if draw.flip {
+                flip_rows(&mut batch.x[start..], size);
+            }
+            batch.labels.push(dataset.label(draw.image as usize));
+            batch.ids.push(draw.image);
+        }
+        Ok(batch)
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.shared.lock().stopped = true;
+        self.shared.room.notify_all();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has nothing left to clean up.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread's life: claim a position, load it, hand it over.
+    fn work(&self) {
+        while let Some((position, draw)) = self.claim() {
+            let mut planes = vec![0; self.dataset.sample_len()];
+            let loaded = self.dataset.load(draw.image as usize, &mut planes);
+            let sample = loaded.map(|()| Sample { draw, planes });
+            self.lock().samples.insert(position, sample);
+            self.ready.notify_one();
+        }
+    }
+
+    /// The next position to load, once the window has room; `None` when the loader is dropped.
+    fn claim(&self) -> Option<(u64, Draw)> {
+        let mut state = self.lock();
+        while !state.stopped && state.claim >= state.limit {
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.stopped {
+            return None;
+        }
+        let position = state.claim;
+        state.claim += 1;
+        let draw = state.order.at(position);
+        Some((position, draw))
+    }
+
+    /// Waits for the sample at `position`, the next in order, and moves the window by one.
+    fn take(&self, position: u64) -> Result<Sample, DataError> {
+        let mut state = self.lock();
+        loop {
+            if let Some(sample) = state.samples.remove(&position) {
+                state.limit += 1;
+                self.room.notify_one();
+                return sample;
+            }
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
