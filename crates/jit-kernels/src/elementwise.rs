@@ -146,3 +146,74 @@ pub fn split_tokens(
         b[i * n2 * d..][..n2 * d].copy_from_slice(&x[n1 * d..]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, random};
+
+    /// Two chunks and a ragged end.
+    const LEN: usize = 2 * CHUNK + 7;
+
+    #[test]
+    fn sums_and_scalings_are_elementwise_over_all_chunks() {
+        let (a, b) = (random(1, LEN), random(2, LEN));
+        let mut out = vec![9.0; LEN];
+        add(&a, &b, &mut out);
+        assert!((0..LEN).all(|i| out[i] == a[i] + b[i]));
+        add_assign(&mut out, &b);
+        assert!((0..LEN).all(|i| out[i] == a[i] + b[i] + b[i]));
+        axpby(0.5, &a, -3.0, &b, &mut out);
+        assert!((0..LEN).all(|i| out[i] == 0.5 * a[i] + -3.0 * b[i]));
+        scale(-2.0, &mut out);
+        assert!((0..LEN).all(|i| out[i] == -2.0 * (0.5 * a[i] + -3.0 * b[i])));
+    }
+
+    #[test]
+    fn rows_are_added_to_every_image_and_summed_back_over_them() {
+        let (x, pos) = (random(1, 3 * LEN), random(2, LEN));
+        let mut out = vec![9.0; 3 * LEN];
+        add_rows(&x, &pos, &mut out);
+        assert!((0..3 * LEN).all(|i| out[i] == x[i] + pos[i % LEN]));
+        let mut dpos = vec![1.0; LEN];
+        add_rows_grad(&x, &mut dpos);
+        assert!((0..LEN).all(|i| dpos[i] == 1.0 + x[i] + x[LEN + i] + x[2 * LEN + i]));
+    }
+
+    #[test]
+    fn the_mean_is_over_its_tokens_only_and_its_gradient_is_spread_over_them() {
+        // [B, N, D] = [2, 4, 1], tokens 1..3.
+        let x = [100., 1., 3., 100., 100., 5., 9., 100.];
+        let mut out = [9.0; 2];
+        mean_tokens(&x, 2, 4, 1, 1, 3, &mut out);
+        assert_eq!(out, [2., 7.]);
+        let mut dx = [1.0; 8];
+        mean_tokens_grad_add(&[4., 6.], 2, 4, 1, 1, 3, &mut dx);
+        assert_eq!(dx, [1., 3., 3., 1., 1., 4., 4., 1.]);
+    }
+
+    #[test]
+    fn the_mean_is_accurate_over_many_tokens() {
+        let (n, d) = (1024, 3);
+        let x: Vec<f32> = random(1, n * d).iter().map(|v| 10.0 + v).collect();
+        let expected: Vec<f32> = (0..d)
+            .map(|c| {
+                (x.iter().skip(c).step_by(d).map(|&v| f64::from(v)).sum::<f64>() / n as f64) as f32
+            })
+            .collect();
+        let mut out = vec![0.0; d];
+        mean_tokens(&x, 1, n, d, 0, n, &mut out);
+        assert_close(&out, &expected, 1e-5);
+    }
+
+    #[test]
+    fn splitting_undoes_joining() {
+        let (a, b) = ([1., 2., 3., 4.], [5., 6., 7., 8., 9., 10., 11., 12.]);
+        let mut out = [0.0; 12];
+        concat_tokens(&a, &b, 2, 1, 2, 2, &mut out);
+        assert_eq!(out, [1., 2., 5., 6., 7., 8., 3., 4., 9., 10., 11., 12.]);
+        let (mut a2, mut b2) = ([0.0; 4], [0.0; 8]);
+        split_tokens(&out, 2, 1, 2, 2, &mut a2, &mut b2);
+        assert_eq!((a2, b2), (a, b));
+    }
+}

@@ -220,3 +220,137 @@ fn row_length(what: &str, b: usize, lengths: &[usize]) -> usize {
     assert!(b > 0 && len > 0 && len.is_multiple_of(b), "{what}: {len} values for {b} images");
     len / b
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, assert_gradient, dot, random};
+
+    const SPACES: [Space; 3] = [Space::X, Space::Eps, Space::V];
+    const T_EPS: f32 = 0.05;
+    /// Well inside, at both ends of and beyond both clamps.
+    const TIMES: [f32; 6] = [0.4, 0.95, 0.99, 1.0, 0.01, 0.0];
+
+    /// x, ε and z of one image per time, P = 7.
+    fn images() -> [Vec<f32>; 3] {
+        let (x, eps) = (random(1, 42), random(2, 42));
+        let mut z = vec![0.0; 42];
+        interpolate(&x, &eps, &TIMES, &mut z);
+        [x, eps, z]
+    }
+
+    /// The table of conversions as it is written in the paper, in f64.
+    fn table(net: f64, z: f64, t: f64, from: Space, to: Space) -> f64 {
+        let t_eps = f64::from(T_EPS);
+        let d = (1.0 - t).max(t_eps);
+        let x = match from {
+            Space::X => net,
+            Space::Eps => (z - (1.0 - t) * net) / t.max(t_eps),
+            Space::V => (1.0 - t) * net + z,
+        };
+        match (from, to) {
+            (_, Space::X) => x,
+            (Space::X, Space::Eps) => (z - t * net) / d,
+            (Space::X, Space::V) => (net - z) / d,
+            (Space::Eps, Space::Eps) | (Space::V, Space::V) => net,
+            (Space::Eps, Space::V) => (z - net) / t.max(t_eps),
+            (Space::V, Space::Eps) => z - t * net,
+        }
+    }
+
+    #[test]
+    fn noised_images_mix_image_and_noise() {
+        let mut z = [0.0; 4];
+        interpolate(&[1., 2., 3., 4.], &[10., 20., 30., 40.], &[0.25, 1.0], &mut z);
+        assert_eq!(z, [7.75, 15.5, 3., 4.]);
+    }
+
+    #[test]
+    fn the_nine_losses_match_the_table() {
+        let [x, eps, z] = images();
+        let net = random(3, 42);
+        for (output, loss) in SPACES.into_iter().flat_map(|o| SPACES.map(|l| (o, l))) {
+            let expected: Vec<f32> = (0..6)
+                .map(|b| {
+                    let t = f64::from(TIMES[b]);
+                    let sum: f64 = (7 * b..7 * b + 7)
+                        .map(|i| {
+                            let [x, eps, z, net] = [x[i], eps[i], z[i], net[i]].map(f64::from);
+                            let target = match loss {
+                                Space::X => x,
+                                Space::Eps => eps,
+                                Space::V => (x - z) / (1.0 - t).max(f64::from(T_EPS)),
+                            };
+                            (target - table(net, z, t, output, loss)).powi(2)
+                        })
+                        .sum();
+                    (sum / 7.0) as f32
+                })
+                .collect();
+            let mut actual = vec![9.0; 6];
+            diffusion_loss(&net, &z, &x, &eps, &TIMES, T_EPS, output, loss, &mut actual);
+            assert_close(&actual, &expected, 1e-5);
+        }
+    }
+
+    #[test]
+    fn the_nine_gradients_are_the_derivatives() {
+        let [x, eps, z] = images();
+        let (net, weight) = (random(3, 42), random(4, 6));
+        for (output, loss) in SPACES.into_iter().flat_map(|o| SPACES.map(|l| (o, l))) {
+            let mut dnet = vec![9.0; 42];
+            diffusion_loss_grad(
+                &net, &z, &x, &eps, &TIMES, T_EPS, output, loss, &weight, &mut dnet,
+            );
+            let f = |net: &[f32]| {
+                let mut per_sample = vec![0.0; 6];
+                diffusion_loss(net, &z, &x, &eps, &TIMES, T_EPS, output, loss, &mut per_sample);
+                dot(&per_sample, &weight)
+            };
+            assert_gradient(f, &net, &dnet, 5e-5);
+        }
+    }
+
+    #[test]
+    fn conversions_recover_what_the_truth_is_in_any_other_space() {
+        let (x, eps, t) = (random(1, 42), random(2, 42), [0.1, 0.3, 0.5, 0.6, 0.8, 0.94]);
+        let (mut z, mut v) = (vec![0.0; 42], vec![0.0; 42]);
+        interpolate(&x, &eps, &t, &mut z);
+        crate::elementwise::axpby(1.0, &x, -1.0, &eps, &mut v);
+        for (from, truth) in SPACES.into_iter().zip([&x, &eps, &v]) {
+            for (to, expected) in SPACES.into_iter().zip([&x, &eps, &v]) {
+                let mut out = vec![9.0; 42];
+                convert(truth, &z, &t, T_EPS, from, to, &mut out);
+                assert_close(&out, expected, 5e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn squared_errors_and_their_gradients() {
+        let (pred, target) = ([0.5, -1.0], [0.25, 1.0]);
+        let mut out = [9.0; 2];
+        mse(&pred, &target, &mut out);
+        assert_eq!(out, [0.0625, 4.0]);
+        mse_grad(&pred, &target, &[2.0, 0.5], &mut out);
+        assert_eq!(out, [1.0, -2.0]);
+    }
+
+    #[test]
+    fn cross_entropy_matches_the_definition_and_survives_large_logits() {
+        let mut out = [9.0; 2];
+        cross_entropy(&[1.0, 2.0, 3.0, 1e4, 0.0, -1e4], &[0, 1], &mut out);
+        // −log(e/(e + e² + e³)) = log(1 + e + e²)
+        assert_close(&out, &[2.407_606, 1e4], 1e-7);
+
+        let (logits, weight) = (random(1, 8), [0.7, -1.3]);
+        let mut dlogits = vec![9.0; 8];
+        cross_entropy_grad(&logits, &[3, 0], &weight, &mut dlogits);
+        let f = |logits: &[f32]| {
+            let mut per_sample = [0.0; 2];
+            cross_entropy(logits, &[3, 0], &mut per_sample);
+            dot(&per_sample, &weight)
+        };
+        assert_gradient(f, &logits, &dlogits, 1e-5);
+    }
+}

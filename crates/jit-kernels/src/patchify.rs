@@ -66,3 +66,51 @@ fn visit(c: usize, s: usize, p: usize, mut f: impl FnMut(usize, usize, usize, us
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn columns_follow_the_flattened_convolution_weight() {
+        // One 4×4 image of two channels, 2×2 patches: pixel = 100·channel + 10·row + column.
+        let x: Vec<f32> =
+            (0..32).map(|i| (100 * (i / 16) + 10 * (i / 4 % 4) + i % 4) as f32).collect();
+        let mut out = vec![0.0; 32];
+        patchify_conv(&x, 1, 2, 4, 2, &mut out);
+        assert_eq!(out[..8], [0., 1., 10., 11., 100., 101., 110., 111.]);
+        assert_eq!(out[8..16], [2., 3., 12., 13., 102., 103., 112., 113.]);
+        assert_eq!(out[16..24], [20., 21., 30., 31., 120., 121., 130., 131.]);
+    }
+
+    #[test]
+    fn output_rows_have_the_channel_last() {
+        let x: Vec<f32> =
+            (0..32).map(|i| (100 * (i / 16) + 10 * (i / 4 % 4) + i % 4) as f32).collect();
+        let mut tokens = vec![0.0; 32];
+        unpatchify_grad(&x, 1, 2, 4, 2, &mut tokens);
+        assert_eq!(tokens[..8], [0., 100., 1., 101., 10., 110., 11., 111.]);
+        assert_eq!(tokens[24..], [22., 122., 23., 123., 32., 132., 33., 133.]);
+    }
+
+    proptest! {
+        #[test]
+        fn unpatchify_is_the_index_formula_and_its_gradient_the_inverse(
+            b in 1usize..3, c in 1usize..4, g in 1usize..4, p in 1usize..5,
+        ) {
+            let (s, len) = (g * p, b * c * g * p * g * p);
+            let tokens: Vec<f32> = (0..len).map(|i| i as f32).collect();
+            let (mut x, mut back) = (vec![0.0; len], vec![0.0; len]);
+            unpatchify(&tokens, b, c, s, p, &mut x);
+            unpatchify_grad(&x, b, c, s, p, &mut back);
+            prop_assert_eq!(&back, &tokens);
+            for (i, pixel) in x.into_iter().enumerate() {
+                let (n, channel, y, x) = (i / (c * s * s), i / (s * s) % c, i / s % s, i % s);
+                let (h, w, row, column) = (y / p, x / p, y % p, x % p);
+                let from = (((n * g * g + h * g + w) * p + row) * p + column) * c + channel;
+                prop_assert_eq!(pixel, tokens[from]);
+            }
+        }
+    }
+}

@@ -68,3 +68,47 @@ fn check_gate(len: usize, stride: usize, offset: usize, b: usize, d: usize) {
     assert_eq!(len, b * stride, "gated_residual: the gate tensor is not [B, stride]");
     assert!(offset + d <= stride, "gated_residual: the gate vector overruns its row");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_gradient, dot, on_one_and_two_threads, random};
+
+    const B: usize = 2;
+    const N: usize = 19;
+    const D: usize = 5;
+    const STRIDE: usize = 13;
+    const OFFSET: usize = 7;
+
+    fn forward(x: &[f32], y: &[f32], gate: &[f32]) -> Vec<f32> {
+        let mut out = vec![9.0; B * N * D];
+        gated_residual(x, y, gate, STRIDE, OFFSET, B, N, D, &mut out);
+        out
+    }
+
+    #[test]
+    fn each_image_has_its_own_gate() {
+        let (x, y) = (random(1, B * N * D), random(2, B * N * D));
+        let gate = random(3, B * STRIDE);
+        for (i, out) in forward(&x, &y, &gate).into_iter().enumerate() {
+            let (image, column) = (i / (N * D), i % D);
+            assert_eq!(out, x[i] + gate[image * STRIDE + OFFSET + column] * y[i]);
+        }
+    }
+
+    #[test]
+    fn the_gradients_are_the_derivatives() {
+        let (x, y) = (random(1, B * N * D), random(2, B * N * D));
+        let (gate, dout) = (random(3, B * STRIDE), random(4, B * N * D));
+        let [[dy, dgate], two] = on_one_and_two_threads(|| {
+            let (mut dy, mut dgate) = (vec![9.0; B * N * D], vec![1.0; B * STRIDE]);
+            gated_residual_grad(&y, &gate, STRIDE, OFFSET, &dout, B, N, D, &mut dy, &mut dgate);
+            [dy, dgate]
+        });
+        assert_eq!([&dy, &dgate], [&two[0], &two[1]]);
+        let dgate: Vec<f32> = dgate.iter().map(|v| v - 1.0).collect();
+        assert_gradient(|y| dot(&forward(&x, y, &gate), &dout), &y, &dy, 1e-5);
+        assert_gradient(|gate| dot(&forward(&x, &y, gate), &dout), &gate, &dgate, 1e-5);
+        assert_gradient(|x| dot(&forward(x, &y, &gate), &dout), &x, &dout, 1e-5);
+    }
+}

@@ -161,7 +161,7 @@ simd_kernel! {
 
 /// `rsqrt(mean(x²) + eps)`
 #[inline(always)]
-fn inverse_rms<S: Simd>(s: S, x: &[f32]) -> f32 {
+pub(crate) fn inverse_rms<S: Simd>(s: S, x: &[f32]) -> f32 {
     // Several sums, so that the loop is bound by throughput and not by the latency of one.
     let mut sums = [s.splat(0.0); 4];
     let mut j = 0;
