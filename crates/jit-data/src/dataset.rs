@@ -289,3 +289,105 @@ impl Dataset {
         Manifest { source, class_names: self.class_names.clone(), images }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grid::save_png;
+
+    /// Two classes, five pictures of 6×4, picture i filled with 10·i + channel.
+    fn photos() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for i in 0..5u8 {
+            let class = if i < 3 { "cat" } else { "dog" };
+            let pixels: Vec<u8> = (0..24).flat_map(|_| (0..3).map(move |c| 10 * i + c)).collect();
+            save_png(&root.path().join(format!("{class}/{i}.png")), &pixels, 6, 4, 3).unwrap();
+        }
+        root
+    }
+
+    fn load(dataset: &Dataset, i: usize) -> Vec<u8> {
+        let mut out = vec![0; dataset.sample_len()];
+        dataset.load(i, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn folders_load_as_planes_with_their_labels() {
+        let root = photos();
+        let mut dataset = Dataset::folder(root.path(), 4, 3).unwrap();
+        assert_eq!((dataset.len(), dataset.num_classes()), (5, 2));
+        assert_eq!((0..5).map(|i| dataset.label(i)).collect::<Vec<_>>(), [0, 0, 0, 1, 1]);
+        assert_eq!(dataset.name(4), "dog/4.png");
+        assert_eq!(load(&dataset, 2), [[20; 16], [21; 16], [22; 16]].concat());
+        let grey = Dataset::folder(root.path(), 4, 1).unwrap();
+        assert_eq!(load(&grey, 2), [21; 16]);
+        assert!(dataset.check(false, 2, &|_, _| ()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn checked_images_are_kept_and_need_no_file_any_more() {
+        let root = photos();
+        let mut dataset = Dataset::folder(root.path(), 4, 3).unwrap();
+        let seen = AtomicUsize::new(0);
+        let count = |done: usize, all: usize| {
+            assert!(done <= all && all == 5);
+            seen.fetch_add(1, Ordering::Relaxed);
+        };
+        dataset.check(false, 3, &count).unwrap();
+        assert_eq!(seen.into_inner(), 5);
+        std::fs::remove_file(root.path().join("cat/1.png")).unwrap();
+        assert_eq!(load(&dataset, 1)[0], 10);
+    }
+
+    #[test]
+    fn damaged_files_stop_the_run_by_name_or_are_left_out() {
+        let root = photos();
+        std::fs::write(root.path().join("cat/1.png"), "no picture").unwrap();
+        let png = std::fs::read(root.path().join("dog/3.png")).unwrap();
+        std::fs::write(root.path().join("dog/3.png"), &png[..png.len() / 2]).unwrap();
+        std::fs::write(root.path().join("dog/notes.txt"), "hello").unwrap();
+        let mut dataset = Dataset::folder(root.path(), 4, 3).unwrap();
+        let message = dataset.check(false, 2, &|_, _| ()).unwrap_err().to_string();
+        for expected in ["3 files", "cat/1.png", "dog/3.png", "dog/notes.txt", "--skip-damaged"] {
+            assert!(message.contains(expected), "{expected} is missing in: {message}");
+        }
+        let mut dataset = Dataset::folder(root.path(), 4, 3).unwrap();
+        let skipped = dataset.check(true, 2, &|_, _| ()).unwrap();
+        let names: Vec<_> = skipped.iter().map(|s| s.path.to_str().unwrap()).collect();
+        assert_eq!(names, ["cat/1.png", "dog/3.png", "dog/notes.txt"]);
+        assert_eq!(dataset.len(), 3);
+        assert_eq!((0..3).map(|i| load(&dataset, i)[0]).collect::<Vec<_>>(), [0, 20, 40]);
+        assert_eq!((0..3).map(|i| dataset.label(i)).collect::<Vec<_>>(), [0, 0, 1]);
+    }
+
+    #[test]
+    fn a_subset_keeps_images_labels_and_classes_together() {
+        let root = photos();
+        let dataset = Dataset::folder(root.path(), 4, 3).unwrap().subset(0.4, 1);
+        assert_eq!((dataset.len(), dataset.num_classes()), (2, 2));
+        for i in 0..2 {
+            let number = load(&dataset, i)[0] / 10;
+            assert_eq!(dataset.name(i).as_bytes()[4], b'0' + number);
+            assert_eq!(dataset.label(i), u32::from(number >= 3));
+        }
+        let manifest = dataset.manifest();
+        assert_eq!(manifest.images[1].path, dataset.name(1));
+        assert_eq!(manifest.class_names, ["cat", "dog"]);
+        let all = Dataset::folder(root.path(), 4, 3).unwrap();
+        assert_ne!(all.manifest().fingerprint(), manifest.fingerprint());
+    }
+
+    #[test]
+    fn digits_come_in_two_sizes_and_splits() {
+        let small = Dataset::digits(Split::Train, 28, 1).unwrap();
+        let padded = Dataset::digits(Split::Train, 32, 3).unwrap();
+        let held_out = Dataset::digits(Split::HeldOut, 28, 1).unwrap();
+        assert_eq!((small.len(), held_out.len(), small.num_classes()), (8000, 2000, 10));
+        let (a, b) = (load(&small, 9), load(&padded, 9));
+        assert_eq!(a[28 * 10 + 14], b[32 * 12 + 16]);
+        assert_eq!(b[..1024], b[2048..]);
+        assert_eq!(held_out.label(0), digits::label(8000));
+        assert_eq!(small.subset(0.01, 0).len(), 80);
+    }
+}

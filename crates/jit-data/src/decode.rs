@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{Cursor, Read};
+use std::panic;
 use std::path::Path;
 
 use image::error::ImageError;
@@ -13,6 +14,7 @@ use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 use jit_core::files::FileError;
 
 use crate::error::DataError;
+use crate::jpeg;
 use crate::raster::Raster;
 
 /// Largest file that is read, in bytes.
@@ -70,14 +72,19 @@ pub fn decode_file(path: &Path) -> Result<Raster, DataError> {
 /// [`DecodeError`] when the bytes are damaged, unsupported or beyond the limits.
 pub fn decode_bytes(bytes: &[u8]) -> Result<Raster, DecodeError> {
     let format = image::guess_format(bytes).map_err(|_| DecodeError::Format)?;
-    match format {
-        ImageFormat::Png
-        | ImageFormat::Jpeg
-        | ImageFormat::WebP
-        | ImageFormat::Bmp
-        | ImageFormat::Gif => {}
-        _ => return Err(DecodeError::Format),
-    }
+    // A decoder that panics on some damaged file must not take a training run down with it.
+    let decoded = panic::catch_unwind(|| match format {
+        ImageFormat::Jpeg => jpeg::decode(bytes),
+        ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp | ImageFormat::Gif => {
+            decode_as(format, bytes)
+        }
+        _ => Err(DecodeError::Format),
+    });
+    decoded.unwrap_or_else(|_| Err(DecodeError::Content("the decoder gave up on it".to_owned())))
+}
+
+/// Decodes the formats that the crate `image` reads.
+fn decode_as(format: ImageFormat, bytes: &[u8]) -> Result<Raster, DecodeError> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     // RGBA at 16 bits, the widest sample layout, plus the decoder's own buffers.

@@ -11,6 +11,7 @@ pub mod digits;
 pub mod error;
 pub mod folder;
 pub mod grid;
+pub mod jpeg;
 pub mod loader;
 pub mod order;
 pub mod raster;

@@ -215,3 +215,106 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digits::Split;
+    use crate::grid::save_png;
+
+    /// Eleven digits, so that few batch sizes divide an epoch.
+    fn eleven() -> Arc<Dataset> {
+        let digits = Dataset::digits(Split::Train, 28, 1).unwrap();
+        Arc::new(digits.subset(11.0 / 8000.0, 0))
+    }
+
+    fn loader(workers: usize, position: u64) -> Loader {
+        let options = LoaderOptions { seed: 5, flip: true, workers, position };
+        Loader::new(eleven(), options).unwrap()
+    }
+
+    fn joined(batches: Vec<Batch>) -> (Vec<f32>, Vec<u32>, Vec<u32>) {
+        let mut all = (Vec::new(), Vec::new(), Vec::new());
+        for batch in batches {
+            all.0.extend(batch.x);
+            all.1.extend(batch.labels);
+            all.2.extend(batch.ids);
+        }
+        all
+    }
+
+    #[test]
+    fn the_stream_depends_neither_on_workers_nor_on_batch_sizes() {
+        let expected = joined(vec![loader(1, 0).next_batch(60).unwrap()]);
+        for workers in [1, 2, 5] {
+            let mut loader = loader(workers, 0);
+            let sizes = [7, 1, 16, 4, 32];
+            let batches = sizes.map(|n| loader.next_batch(n).unwrap()).to_vec();
+            assert_eq!(batches[2].position, 8);
+            assert_eq!(joined(batches), expected);
+            assert_eq!(loader.position(), 60);
+        }
+    }
+
+    #[test]
+    fn a_loader_started_anywhere_continues_the_stream() {
+        let whole = loader(2, 0).next_batch(40).unwrap();
+        let sample = eleven().sample_len();
+        for position in [1, 10, 11, 12, 30] {
+            let rest = loader(2, position).next_batch(40 - position as usize).unwrap();
+            assert_eq!(rest.position, position);
+            assert_eq!(rest.ids, whole.ids[position as usize..]);
+            assert_eq!(rest.x, whole.x[position as usize * sample..]);
+        }
+    }
+
+    #[test]
+    fn batches_run_on_over_epochs_and_lose_no_image() {
+        let mut loader = loader(2, 0);
+        let mut seen = [0; 11];
+        for _ in 0..11 {
+            loader.next_batch(4).unwrap().ids.iter().for_each(|&id| seen[id as usize] += 1);
+        }
+        assert_eq!(seen, [4; 11]);
+    }
+
+    #[test]
+    fn values_are_the_images_mirrored_or_not() {
+        let dataset = eleven();
+        let batch = loader(1, 0).next_batch(44).unwrap();
+        let mut flips = 0;
+        for (x, &id) in batch.x.chunks_exact(dataset.sample_len()).zip(&batch.ids) {
+            let mut planes = vec![0; dataset.sample_len()];
+            dataset.load(id as usize, &mut planes).unwrap();
+            let straight: Vec<f32> = planes.iter().map(|&p| to_signed(p)).collect();
+            let mut mirrored = straight.clone();
+            flip_rows(&mut mirrored, 28);
+            assert!(x == straight || x == mirrored);
+            flips += usize::from(x == mirrored);
+        }
+        assert!((10..34).contains(&flips), "{flips} of 44");
+    }
+
+    #[test]
+    fn an_error_in_a_thread_reaches_the_caller_with_the_files_name() {
+        let root = tempfile::tempdir().unwrap();
+        for i in 0..6 {
+            save_png(&root.path().join(format!("{i}.png")), &[i; 16], 4, 4, 1).unwrap();
+        }
+        std::fs::write(root.path().join("3.png"), "broken").unwrap();
+        let dataset = Arc::new(Dataset::folder(root.path(), 4, 1).unwrap());
+        let options = LoaderOptions { seed: 0, flip: false, workers: 2, position: 0 };
+        let mut loader = Loader::new(dataset, options).unwrap();
+        let error = loader.next_batch(6).unwrap_err().to_string();
+        assert!(error.contains("3.png") && error.contains("not a PNG"), "{error}");
+    }
+
+    #[test]
+    fn dropping_a_loader_with_a_full_window_stops_its_threads() {
+        let mut loader = loader(3, 0);
+        loader.next_batch(1).unwrap();
+        let shared = Arc::downgrade(&loader.shared);
+        drop(loader);
+        assert!(shared.upgrade().is_none(), "a thread still holds the loader's state");
+    }
+}

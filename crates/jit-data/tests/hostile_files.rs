@@ -1,0 +1,74 @@
+//! Damaged and hostile bytes end in an error or a picture, never in a panic or a huge allocation.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use jit_data::decode::{DecodeError, decode_bytes};
+use proptest::prelude::*;
+
+static PICTURES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decode");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|e| e != "rgb" && e != "md"));
+    paths.sort();
+    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+});
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(decode_bytes(&bytes).is_err());
+    }
+
+    #[test]
+    fn truncated_files(file in any::<prop::sample::Index>(), end in any::<prop::sample::Index>()) {
+        let bytes = file.get(&PICTURES[..]);
+        let cut = &bytes[..end.index(bytes.len())];
+        if let Err(error) = decode_bytes(cut) {
+            prop_assert!(!error.to_string().contains("gave up"), "a decoder panicked");
+        }
+    }
+
+    #[test]
+    fn files_with_wrong_bytes(
+        file in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let mut bytes = file.get(&PICTURES[..]).clone();
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Err(error) = decode_bytes(&bytes) {
+            prop_assert!(!error.to_string().contains("gave up"), "a decoder panicked");
+        }
+    }
+}
+
+#[test]
+fn a_header_that_announces_a_huge_picture_is_refused() {
+    // A PNG header for 2³⁰×2³⁰ pixels, a BMP and a GIF whose sides are as large as they go.
+    let mut png = PICTURES.iter().find(|b| b.starts_with(b"\x89PNG")).unwrap().clone();
+    png[16..24].copy_from_slice(&[0x40, 0, 0, 0, 0x40, 0, 0, 0]);
+    let mut bmp = PICTURES.iter().find(|b| b.starts_with(b"BM")).unwrap().clone();
+    bmp[18..26].copy_from_slice(&[0xFF, 0xFF, 0xFF, 0x3F, 0xFF, 0xFF, 0xFF, 0x3F]);
+    let mut gif = PICTURES.iter().find(|b| b.starts_with(b"GIF")).unwrap().clone();
+    gif[6..10].copy_from_slice(&[0xFF; 4]);
+    for bytes in [png, bmp, gif] {
+        assert!(decode_bytes(&bytes).is_err());
+    }
+    let mut jpeg = PICTURES.iter().find(|b| b.starts_with(&[0xFF, 0xD8])).unwrap().clone();
+    let frame = jpeg.windows(2).position(|w| w == [0xFF, 0xC0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0xFF, 0xDC, 0xFF, 0xDC]);
+    assert!(decode_bytes(&jpeg).unwrap_err().to_string().contains("limit"));
+}
+
+#[test]
+fn other_formats_are_named_as_such() {
+    for bytes in [&b""[..], b"II*\0\x08\0\0\0", b"<svg/>", b"\0\0\x01\0"] {
+        assert!(matches!(decode_bytes(bytes), Err(DecodeError::Format)));
+    }
+}
