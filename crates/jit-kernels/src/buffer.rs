@@ -41,7 +41,7 @@ impl Block {
     }
 
     fn layout(len: usize) -> Layout {
-        let bytes = len.checked_mul(size_of::<f32>()).unwrap_or(usize::MAX);
+        let bytes = len.saturating_mul(size_of::<f32>());
         let align = if bytes >= HUGE { HUGE } else { ALIGN };
         match Layout::from_size_align(bytes, align) {
             Ok(layout) => layout,
@@ -226,7 +226,7 @@ mod tests {
             (0..5000).chain((0..40).map(|bit| 1 << bit)).chain((12..40).map(|b| (1 << b) + 1))
         {
             let class = class(len);
-            assert!(class >= len && class % 16 == 0, "{len} -> {class}");
+            assert!(class >= len && class.is_multiple_of(16), "{len} -> {class}");
             assert!(len <= 128 || 8 * (class - len) <= len, "{len} -> {class}");
             assert_eq!(super::class(class), class);
         }

@@ -1,0 +1,230 @@
+//! Matrix product `C = A·B` of `f32` matrices, after Goto and van de Geijn, "Anatomy of
+//! High-Performance Matrix Multiplication" (2008), and BLIS.
+//!
+//! `B` is packed once into panels of [`Tile::NR`] columns, `A` block by block into strips of
+//! [`Tile::MR`] rows; a strip times a panel is a tile of `C`, kept in registers
+//! ([`tile`](self::tile)). Panels and strips are cut every [`KC`] along the inner dimension, so
+//! that a panel stays in the first-level cache and a block of `A` in the second.
+//!
+//! **Every element of `C` has the same bits wherever and with whatever it is computed.** It is the
+//! sum, in order, of one chain of multiply-adds per `KC` inner indices, which depends on its row of
+//! `A` and its column of `B` alone: not on the other rows and columns, since padding fills tiles up
+//! at the edges, nor on threads, since they share out whole tiles.
+
+mod matrix;
+pub(crate) mod pack;
+pub mod plain;
+pub(crate) mod tile;
+
+pub use matrix::MatRef;
+pub use pack::PackedB;
+
+use crate::{buffer::Buffer, par, simd::simd_kernel};
+use pack::pack;
+use tile::{Tile, TileShape, Update};
+
+/// Inner indices that one chain of multiply-adds spans. With it a panel of `B` (16 KiB for AVX2)
+/// takes half of a first-level cache. Changing it changes results in the last bits.
+pub const KC: usize = 256;
+
+/// Rows of `A` packed at a time: with `KC` columns 192 KiB, less than half of any recent
+/// second-level cache.
+const MC: usize = 192;
+
+/// What becomes of the former contents of `C`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// `C = A·B`
+    Overwrite,
+    /// `C += A·B`
+    Accumulate,
+}
+
+/// `c = a·b + bias` or `c += a·b + bias`: `a` is `[M, K]`, `b` `[K, N]`, `bias` `[N]`, and `c`
+/// `[M, N]` row by row. Runs at the level that `b` was packed for.
+///
+/// # Panics
+/// If the shapes do not fit together.
+pub fn gemm(a: MatRef<'_>, b: &PackedB, c: &mut [f32], store: Store, bias: Option<&[f32]>) {
+    let (m, k, n) = (a.rows(), a.cols(), b.cols());
+    assert_eq!(k, b.rows(), "inner dimensions of A and B");
+    assert_eq!(c.len(), m * n, "length of C [{m}, {n}]");
+    if let Some(bias) = bias {
+        assert_eq!(bias.len(), n, "length of the bias");
+    }
+    if m == 0 || n == 0 {
+        return;
+    }
+    if k == 0 {
+        return empty_product(n, c, store, bias);
+    }
+    let shape = b.shape();
+    let grid = Grid::new(m, n, shape, rayon::current_num_threads());
+    let c = Target(c.as_mut_ptr());
+    par::for_each_index(grid.len(), m * n * k, |i| {
+        let (rows, cols) = grid.area(i);
+        let mut strips = Buffer::take(rows.len.next_multiple_of(shape.mr) * KC.min(k));
+        for k0 in (0..k).step_by(KC) {
+            let kc = KC.min(k - k0);
+            let strips = &mut strips[..rows.len.next_multiple_of(shape.mr) * kc];
+            pack(b.level(), shape.mr, a.block(rows.start, rows.len, k0, kc), strips);
+            let last = k0 + kc == k;
+            multiply_block(
+                b.level(),
+                &Block {
+                    strips,
+                    panels: b.panels(k0, cols.start, cols.len),
+                    kc,
+                    rows: rows.len,
+                    cols: cols.len,
+                    // SAFETY: the area lies in C.
+                    c: unsafe { c.at(rows.start * n + cols.start) },
+                    row_stride: n,
+                    read: k0 > 0 || store == Store::Accumulate,
+                    bias: bias.filter(|_| last).map(|bias| &bias[cols.start..][..cols.len]),
+                },
+            );
+        }
+    });
+}
+
+/// The product over no inner indices: zero, plus the bias.
+fn empty_product(n: usize, c: &mut [f32], store: Store, bias: Option<&[f32]>) {
+    if store == Store::Overwrite {
+        c.fill(0.0);
+    }
+    if let Some(bias) = bias {
+        c.chunks_mut(n).for_each(|row| row.iter_mut().zip(bias).for_each(|(c, b)| *c += b));
+    }
+}
+
+/// The start of `C`, of which every thread writes areas of its own.
+struct Target(*mut f32);
+
+// SAFETY: the areas are disjoint, and `gemm` holds C's exclusive borrow until all are written.
+unsafe impl Sync for Target {}
+
+impl Target {
+    /// # Safety
+    /// `offset` lies in `C`.
+    unsafe fn at(&self, offset: usize) -> *mut f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(offset) }
+    }
+}
+
+/// Consecutive rows or columns.
+struct Span {
+    start: usize,
+    len: usize,
+}
+
+/// The areas that the threads share out: blocks of rows times groups of columns.
+struct Grid {
+    rows: usize,
+    cols: usize,
+    row_block: usize,
+    col_group: usize,
+}
+
+impl Grid {
+    /// Whole rows of blocks where there are enough to occupy all threads evenly, since each area
+    /// packs its rows of `A` for itself; else groups of at least eight panels, then fewer rows.
+    fn new(rows: usize, cols: usize, shape: TileShape, threads: usize) -> Grid {
+        let enough = if threads == 1 { 1 } else { 4 * threads };
+        let even =
+            |total: usize, parts: usize, unit: usize| total.div_ceil(parts).next_multiple_of(unit);
+        let row_blocks = rows.div_ceil(MC);
+        let most_groups = cols.div_ceil(8 * shape.nr);
+        let col_groups = enough.div_ceil(row_blocks).min(most_groups);
+        let row_blocks = row_blocks
+            .max(enough.div_ceil(col_groups))
+            .min(rows.div_ceil(4 * shape.mr).max(row_blocks));
+        Grid {
+            rows,
+            cols,
+            row_block: even(rows, row_blocks, shape.mr),
+            col_group: even(cols, col_groups, shape.nr),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.rows.div_ceil(self.row_block) * self.cols.div_ceil(self.col_group)
+    }
+
+    /// The rows and columns of area `i`.
+    fn area(&self, i: usize) -> (Span, Span) {
+        let groups = self.cols.div_ceil(self.col_group);
+        let span = |index: usize, size: usize, total: usize| {
+            let start = index * size;
+            Span { start, len: size.min(total - start) }
+        };
+        (span(i / groups, self.row_block, self.rows), span(i % groups, self.col_group, self.cols))
+    }
+}
+
+/// A packed block of `A` times some panels of `B`, over `kc` inner indices.
+struct Block<'a> {
+    /// `[rows / MR, kc, MR]`
+    strips: &'a [f32],
+    /// `[cols / NR, kc, NR]`
+    panels: &'a [f32],
+    kc: usize,
+    rows: usize,
+    cols: usize,
+    /// `rows × cols` values of `C`, rows `row_stride` apart; all of them this block's to write.
+    c: *mut f32,
+    row_stride: usize,
+    /// Whether to add to `C`'s values.
+    read: bool,
+    /// `[cols]`, added last.
+    bias: Option<&'a [f32]>,
+}
+
+simd_kernel! {
+    fn multiply_block(level; block: &Block<'_>) = multiply_block_kernel;
+}
+
+/// Panel by panel, so that each is fetched into the first-level cache once.
+#[inline(always)]
+fn multiply_block_kernel<S: Tile>(s: S, block: &Block<'_>) {
+    let kc = block.kc;
+    let mut edge = [0.0; tile::MAX_AREA];
+    let mut bias = [0.0; tile::MAX_NR];
+    for (j, panel) in block.panels.chunks_exact(kc * S::NR).enumerate() {
+        let col = j * S::NR;
+        let cols = S::NR.min(block.cols - col);
+        if let Some(values) = block.bias {
+            bias[..cols].copy_from_slice(&values[col..col + cols]);
+        }
+        let update = Update { read: block.read, bias: block.bias.map(|_| &bias[..S::NR]) };
+        for (i, strip) in block.strips.chunks_exact(kc * S::MR).enumerate() {
+            let row = i * S::MR;
+            let rows = S::MR.min(block.rows - row);
+            // SAFETY: row and column lie in the block.
+            let c = unsafe { block.c.add(row * block.row_stride + col) };
+            if rows == S::MR && cols == S::NR {
+                // SAFETY: the whole tile lies in the block.
+                unsafe { s.multiply(strip, panel, c, block.row_stride, update) };
+                continue;
+            }
+            // At the edges the same code runs on a whole tile of scratch.
+            for r in 0..rows {
+                // SAFETY: `rows × cols` values from `c` on lie in the block, which only this
+                // thread touches; the scratch has MR × NR values.
+                unsafe {
+                    edge.as_mut_ptr().add(r * S::NR).copy_from(c.add(r * block.row_stride), cols)
+                };
+            }
+            // SAFETY: the scratch has MR × NR values.
+            unsafe { s.multiply(strip, panel, edge.as_mut_ptr(), S::NR, update) };
+            for r in 0..rows {
+                // SAFETY: as above.
+                unsafe { edge.as_ptr().add(r * S::NR).copy_to(c.add(r * block.row_stride), cols) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

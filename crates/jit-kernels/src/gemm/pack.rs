@@ -1,0 +1,135 @@
+//! Copies of matrices in the order in which the tile kernel reads them.
+
+use super::{
+    KC, MatRef,
+    tile::{self, TileShape},
+};
+use crate::{
+    buffer::Buffer,
+    cpu::{self, Level},
+    par,
+    simd::{Simd, simd_kernel},
+};
+
+/// Panels packed together: enough columns for whole cache lines and pages of a row-major source.
+const PANELS_AT_ONCE: usize = 8;
+
+/// A matrix `B [K, N]` in panels: `[K / KC, N / NR, KC, NR]`, with zeros in columns beyond `N`.
+#[derive(Clone, Debug)]
+pub struct PackedB {
+    data: Buffer,
+    rows: usize,
+    cols: usize,
+    level: Level,
+}
+
+impl PackedB {
+    /// `b`, packed for [`cpu::level`].
+    pub fn new(b: MatRef<'_>) -> PackedB {
+        PackedB::at_level(cpu::level(), b)
+    }
+
+    /// `b`, packed for products at `level`.
+    pub fn at_level(level: Level, b: MatRef<'_>) -> PackedB {
+        let (rows, cols) = (b.rows(), b.cols());
+        let nr = tile::shape(level).nr;
+        let row_of_panels = cols.next_multiple_of(nr);
+        let mut data = Buffer::take(rows * row_of_panels);
+        for k0 in (0..rows).step_by(KC) {
+            let kc = KC.min(rows - k0);
+            let panels = &mut data[k0 * row_of_panels..][..kc * row_of_panels];
+            par::for_each_chunk(panels, PANELS_AT_ONCE * nr * kc, kc * cols, |i, panels| {
+                let col = i * PANELS_AT_ONCE * nr;
+                let width = (PANELS_AT_ONCE * nr).min(cols - col);
+                pack(level, nr, b.block(k0, kc, col, width).transposed(), panels);
+            });
+        }
+        PackedB { data, rows, cols, level }
+    }
+
+    /// `K`
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// `N`
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The level whose products take this packing.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    pub(super) fn shape(&self) -> TileShape {
+        tile::shape(self.level)
+    }
+
+    /// The panels of columns `col..col + cols`, inner indices from `k0` to the next cut; `col` is a
+    /// multiple of NR, `k0` of KC.
+    pub(super) fn panels(&self, k0: usize, col: usize, cols: usize) -> &[f32] {
+        let nr = self.shape().nr;
+        let kc = KC.min(self.rows - k0);
+        let start = k0 * self.cols.next_multiple_of(nr) + kc * col;
+        &self.data[start..][..kc * cols.next_multiple_of(nr)]
+    }
+}
+
+/// Packs `src [R, K]` into strips of `width` rows, `[R / width, K, width]`, with zeros for rows
+/// beyond `R`. Panels of `B` are strips of its transpose.
+pub fn pack(level: Level, width: usize, src: MatRef<'_>, strips: &mut [f32]) {
+    assert_eq!(strips.len(), src.rows().next_multiple_of(width) * src.cols());
+    pack_strips(level, width, src, strips);
+}
+
+simd_kernel! {
+    fn pack_strips(level; width: usize, src: MatRef<'_>, strips: &mut [f32]) = pack_kernel;
+}
+
+#[inline(always)]
+fn pack_kernel<S: Simd>(_: S, width: usize, src: MatRef<'_>, strips: &mut [f32]) {
+    // Widths known at compile time make copies of a few values as cheap as they look.
+    match width {
+        4 => pack_width::<4>(src, strips),
+        6 => pack_width::<6>(src, strips),
+        8 => pack_width::<8>(src, strips),
+        12 => pack_width::<12>(src, strips),
+        16 => pack_width::<16>(src, strips),
+        32 => pack_width::<32>(src, strips),
+        _ => unreachable!("no tile is {width} wide"),
+    }
+}
+
+#[inline(always)]
+fn pack_width<const W: usize>(src: MatRef<'_>, strips: &mut [f32]) {
+    let depth = src.cols();
+    let whole = src.rows() / W;
+    let by_depth = src.transposed();
+    if by_depth.row(0).is_some() {
+        // One index of the inner dimension after the other, through all strips.
+        for k in 0..depth {
+            let Some(values) = by_depth.row(k) else { return };
+            for strip in 0..whole {
+                let at = (strip * depth + k) * W;
+                strips[at..at + W].copy_from_slice(&values[strip * W..strip * W + W]);
+            }
+        }
+    } else {
+        for (strip, out) in strips.chunks_exact_mut(depth * W).take(whole).enumerate() {
+            for r in 0..W {
+                let Some(values) = src.row(strip * W + r) else { return };
+                for (out, value) in out.chunks_exact_mut(W).zip(values) {
+                    out[r] = *value;
+                }
+            }
+        }
+    }
+    // A last strip that is not full.
+    let rest = src.rows() - whole * W;
+    for (k, out) in strips[whole * W * depth..].chunks_exact_mut(W).enumerate() {
+        for (r, out) in out.iter_mut().enumerate() {
+            *out = if r < rest { src.at(whole * W + r, k) } else { 0.0 };
+        }
+    }
+}
