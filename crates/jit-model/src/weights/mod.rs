@@ -1,9 +1,10 @@
-//! Weight files: safetensors and PyTorch checkpoints in, safetensors out.
+//! Files of tensors: safetensors, PyTorch checkpoints and `.npz` in, safetensors and `.npz` out.
 //!
 //! Files are untrusted. A header's claims are checked against the length of the file before memory
 //! is reserved, and a pickle is read as data: nothing in it is ever executed.
 
 mod archive;
+mod npz;
 mod pickle;
 mod pth;
 mod safetensors;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use jit_core::files::FileError;
 use jit_core::suggest;
 
+pub use npz::{Npz, NpzWriter, write_npz};
 pub use pickle::Value;
 pub use pth::PthFile;
 pub use safetensors::write_safetensors;
