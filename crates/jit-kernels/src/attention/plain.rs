@@ -1,6 +1,7 @@
 //! The plain twins of the attention kernels: the formulas in f64, one whole N×N matrix per head.
 
-use super::{AttentionDropout, AttentionShape, EPS, Rope};
+use super::{AttentionDropout, AttentionShape, Rope};
+use crate::rms_norm::EPS;
 
 /// What one (image, head) pair goes through, kept for its backward pass.
 struct Head {

@@ -1,0 +1,107 @@
+//! What happens to the queries and keys of one head before they meet: RMSNorm over the h values of
+//! a token, then the rotation by its position.
+
+use super::Rope;
+use crate::{
+    buffer::Buffer,
+    lanes::{load_at, store_at},
+    rms_norm::inverse_rms,
+    simd::{Simd, simd_kernel},
+};
+
+/// Copies the `h` values of a head of every token, `stride` apart in `x`, to a matrix `[N, h]`.
+///
+/// Far apart in memory, they are slow to arrive; a loop that does nothing else keeps many of them on
+/// their way at once.
+pub fn gather(x: &[f32], stride: usize, n: usize, h: usize) -> Buffer {
+    let mut rows = Buffer::take(n * h);
+    for (i, row) in rows.chunks_exact_mut(h).enumerate() {
+        row.copy_from_slice(&x[i * stride..][..h]);
+    }
+    rows
+}
+
+simd_kernel! {
+    /// `out = gain·rotate(norm(x))`, `x` and `out` `[N, h]`.
+    pub fn norm_and_rotate(
+        level; x: &[f32], weight: &[f32], rope: Rope<'_>, gain: f32,
+        out: &mut [f32],
+    ) = norm_and_rotate_kernel;
+
+    /// The backward pass: turns the gradient of the output in `d`, N rows of h values
+    /// `d_stride` apart, into that of `x`, and adds that of the weight to `dweight` `[h]`.
+    pub fn norm_and_rotate_grad(
+        level; x: &[f32], weight: &[f32], rope: Rope<'_>, gain: f32,
+        d: &mut [f32], d_stride: usize, dweight: &mut [f32],
+    ) = norm_and_rotate_grad_kernel;
+}
+
+#[inline(always)]
+fn norm_and_rotate_kernel<S: Simd>(
+    s: S,
+    x: &[f32],
+    weight: &[f32],
+    rope: Rope<'_>,
+    gain: f32,
+    out: &mut [f32],
+) {
+    let h = weight.len();
+    for (i, (out, x)) in out.chunks_exact_mut(h).zip(x.chunks_exact(h)).enumerate() {
+        let factor = s.splat(gain * inverse_rms(s, x));
+        for c in (0..h).step_by(S::LANES) {
+            let normed = s.mul(s.mul(load_at(s, x, c), factor), load_at(s, weight, c));
+            store_at(s, normed, out, c);
+        }
+        let (cos, sin) = (&rope.cos[i * h..][..h], &rope.sin[i * h..][..h]);
+        let angles = cos.chunks_exact(2).zip(sin.chunks_exact(2));
+        for (pair, (cos, sin)) in out.chunks_exact_mut(2).zip(angles) {
+            let (a, b) = (pair[0], pair[1]);
+            pair[0] = a * cos[0] - b * sin[0];
+            pair[1] = b * cos[1] + a * sin[1];
+        }
+    }
+}
+
+#[inline(always)]
+fn norm_and_rotate_grad_kernel<S: Simd>(
+    s: S,
+    x: &[f32],
+    weight: &[f32],
+    rope: Rope<'_>,
+    gain: f32,
+    d: &mut [f32],
+    d_stride: usize,
+    dweight: &mut [f32],
+) {
+    let h = weight.len();
+    let vgain = s.splat(gain);
+    for (i, x) in x.chunks_exact(h).enumerate() {
+        let d = &mut d[i * d_stride..][..h];
+        // The transposed rotation.
+        let (cos, sin) = (&rope.cos[i * h..][..h], &rope.sin[i * h..][..h]);
+        let angles = cos.chunks_exact(2).zip(sin.chunks_exact(2));
+        for (pair, (cos, sin)) in d.chunks_exact_mut(2).zip(angles) {
+            let (a, b) = (pair[0], pair[1]);
+            pair[0] = a * cos[0] + b * sin[1];
+            pair[1] = b * cos[1] - a * sin[0];
+        }
+        // With u = x·r: du = gain·weight·d, and dx = r·(du − u·mean(u·du)).
+        let r = inverse_rms(s, x);
+        let vr = s.splat(r);
+        let mut dot = s.splat(0.0);
+        for c in (0..h).step_by(S::LANES) {
+            let u = s.mul(load_at(s, x, c), vr);
+            let vd = s.mul(load_at(s, d, c), vgain);
+            store_at(s, s.fma(vd, u, load_at(s, dweight, c)), dweight, c);
+            let du = s.mul(vd, load_at(s, weight, c));
+            store_at(s, du, d, c);
+            dot = s.fma(du, u, dot);
+        }
+        let minus_mean = s.splat(-s.sum(dot) / h as f32);
+        for c in (0..h).step_by(S::LANES) {
+            let u = s.mul(load_at(s, x, c), vr);
+            let dx = s.mul(vr, s.fma(u, minus_mean, load_at(s, d, c)));
+            store_at(s, dx, d, c);
+        }
+    }
+}
