@@ -20,8 +20,8 @@ use crate::raster::Raster;
 /// Largest file that is read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1 << 29;
 
-/// Largest picture that is decoded, in pixels: 16384×16384.
-pub const MAX_PIXELS: u64 = 1 << 28;
+/// Largest picture that is decoded, in pixels: where Pillow raises `DecompressionBombError`.
+pub const MAX_PIXELS: u64 = 178_956_970;
 
 /// Why bytes are not a usable picture.
 #[derive(Debug, thiserror::Error)]

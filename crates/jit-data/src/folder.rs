@@ -46,7 +46,7 @@ pub fn scan(root: &Path) -> Result<Folder, DataError> {
         if entry.metadata.is_dir() {
             folders.push(entry.name);
         } else {
-            found.add(PathBuf::from(entry.name), 0, &entry.metadata);
+            found.add(entry.name, 0, &entry.metadata);
         }
     }
     if let (Some(file), Some(folder)) = (found.files.first(), folders.first()) {
