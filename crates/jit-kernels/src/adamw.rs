@@ -1,10 +1,12 @@
 //! AdamW (Loshchilov & Hutter 2019) and the exponential moving averages, in one pass over memory.
 
-use rayon::prelude::*;
+use crate::{disjoint::Disjoint, par};
 
 /// Elements a task handles. Part of the definition of [`sum_squares`]: its partial sums are over
 /// chunks of this size.
 const CHUNK: usize = 1 << 14;
+/// Rough cost of an element in scalar operations.
+const OPS: usize = 16;
 
 /// The scalars of one AdamW step.
 #[derive(Clone, Copy, Debug)]
@@ -57,24 +59,23 @@ pub fn adamw_step(
 
     // One task updates a chunk of the parameter and the same chunk of every average, while the new
     // values are still in the cache.
-    let mut ema_chunks: Vec<Vec<(&mut [f32], f64)>> =
-        (0..len.div_ceil(CHUNK)).map(|_| Vec::with_capacity(emas.len())).collect();
-    for (ema, decay) in emas {
-        for (list, chunk) in ema_chunks.iter_mut().zip(ema.chunks_mut(CHUNK)) {
-            list.push((chunk, *decay));
-        }
-    }
-    let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
-    let tensors = p.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).zip(moments);
-    tensors.zip(ema_chunks).for_each(|(((p, g), (m, v)), emas)| {
-        for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+    let [p, m, v] = [p, m, v].map(Disjoint::new);
+    let emas: Vec<_> = emas.iter_mut().map(|(ema, decay)| (Disjoint::new(ema), *decay)).collect();
+    par::for_each_index(len.div_ceil(CHUNK), OPS * len, |chunk| {
+        let from = chunk * CHUNK;
+        let count = CHUNK.min(len - from);
+        // SAFETY: chunks do not overlap, and each is one task's.
+        let [p, m, v] = [p, m, v].map(|x| unsafe { x.part(from, count) });
+        for (((p, g), m), v) in p.iter_mut().zip(&g[from..]).zip(m).zip(v) {
             let g = grad_scale * g;
             *m = beta1 * *m + rest1 * g;
             *v = beta2 * *v + rest2 * (g * g);
             *p = *p * shrink - step * *m / (v.sqrt() * root + eps);
         }
-        for (ema, decay) in emas {
-            let (decay, rest) = (decay as f32, (1.0 - decay) as f32);
+        for (ema, decay) in &emas {
+            // SAFETY: as above.
+            let ema = unsafe { ema.part(from, count) };
+            let (decay, rest) = (*decay as f32, (1.0 - decay) as f32);
             for (e, p) in ema.iter_mut().zip(&*p) {
                 *e = decay * *e + rest * p;
             }
@@ -85,22 +86,18 @@ pub fn adamw_step(
 /// `Σ x²` in f64, for the global gradient norm: partial sums over fixed chunks, added in order, so
 /// the result does not depend on the number of threads.
 pub fn sum_squares(x: &[f32]) -> f64 {
-    let partial: Vec<f64> = x
-        .par_chunks(CHUNK)
-        .map(|x| {
-            // Independent accumulators, so that the loop is not bound by the latency of one sum.
-            let mut lanes = [0.0f64; 8];
-            let eights = x.chunks_exact(8);
-            let rest: f64 = eights.remainder().iter().map(|&v| f64::from(v) * f64::from(v)).sum();
-            for eight in eights {
-                for (lane, &v) in lanes.iter_mut().zip(eight) {
-                    *lane += f64::from(v) * f64::from(v);
-                }
+    par::sum_ranges(x.len(), CHUNK, x.len(), |range| {
+        // Independent accumulators, so that the loop is not bound by the latency of one sum.
+        let mut lanes = [0.0f64; 8];
+        let eights = x[range].chunks_exact(8);
+        let rest: f64 = eights.remainder().iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+        for eight in eights {
+            for (lane, &v) in lanes.iter_mut().zip(eight) {
+                *lane += f64::from(v) * f64::from(v);
             }
-            lanes.iter().sum::<f64>() + rest
-        })
-        .collect();
-    partial.iter().sum()
+        }
+        lanes.iter().sum::<f64>() + rest
+    })
 }
 
 #[cfg(test)]

@@ -25,8 +25,7 @@ impl<'a> Disjoint<'a> {
     ///
     /// # Safety
     /// No two parts that are borrowed at the same time overlap.
-    #[expect(clippy::mut_from_ref, reason = "the caller promises that parts are disjoint")]
-    pub unsafe fn part(&self, from: usize, len: usize) -> &mut [f32] {
+    pub unsafe fn part(self, from: usize, len: usize) -> &'a mut [f32] {
         assert!(len <= self.len && from <= self.len - len, "a part beyond the shared slice");
         // SAFETY: inside the slice, as just checked, and borrowed alone by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(from), len) }

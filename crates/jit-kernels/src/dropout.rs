@@ -1,7 +1,11 @@
 //! Dropout whose mask is a function of the element's address, so it is recomputed, never stored.
 
 use jit_core::rng::Stream;
-use rayon::prelude::*;
+
+use crate::par;
+
+/// Rough cost of an element in scalar operations: a quarter of a block of the generator.
+const OPS: usize = 16;
 
 /// Zeroes elements with probability `rate` and scales the others by `1/(1−rate)`.
 ///
@@ -12,18 +16,11 @@ pub fn dropout(x: &[f32], rate: f32, streams: &[Stream], per_sample_len: usize, 
     let len = streams.len() * per_sample_len;
     assert_eq!((x.len(), out.len()), (len, len), "dropout: bad lengths");
     assert!(u32::try_from(per_sample_len).is_ok(), "dropout: an image exceeds a stream's range");
-    // A multiple of four, so that a chunk starts at a block of the generator.
-    const CHUNK: usize = 4096;
-    let images = out.par_chunks_mut(per_sample_len).zip(x.par_chunks(per_sample_len));
-    images.zip(streams).for_each(|((out, x), stream)| {
-        out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate().for_each(
-            |(chunk, (out, x))| {
-                keep_scales(stream, rate, (chunk * CHUNK) as u32, out);
-                for (o, x) in out.iter_mut().zip(x) {
-                    *o *= x;
-                }
-            },
-        );
+    par::for_each_chunk(out, per_sample_len, OPS * len, |image, out| {
+        keep_scales(&streams[image], rate, 0, out);
+        for (o, x) in out.iter_mut().zip(&x[image * per_sample_len..]) {
+            *o *= x;
+        }
     });
 }
 

@@ -1,7 +1,7 @@
 //! Sums, scalings and token bookkeeping: operations limited by memory, not arithmetic, so a plain
 //! loop per chunk is already as fast as they get.
 
-use rayon::prelude::*;
+use crate::par;
 
 /// Elements a task handles: large enough to hide the cost of a task, small enough to share out.
 const CHUNK: usize = 1 << 14;
@@ -14,8 +14,8 @@ pub fn add(a: &[f32], b: &[f32], out: &mut [f32]) {
 /// `a += b`.
 pub fn add_assign(a: &mut [f32], b: &[f32]) {
     assert_eq!(a.len(), b.len(), "add_assign: lengths differ");
-    a.par_chunks_mut(CHUNK).zip(b.par_chunks(CHUNK)).for_each(|(a, b)| {
-        for (a, b) in a.iter_mut().zip(b) {
+    par::for_each_chunk(a, CHUNK, b.len(), |chunk, a| {
+        for (a, b) in a.iter_mut().zip(&b[chunk * CHUNK..]) {
             *a += b;
         }
     });
@@ -25,8 +25,8 @@ pub fn add_assign(a: &mut [f32], b: &[f32]) {
 pub fn axpby(a: f32, x: &[f32], b: f32, y: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), out.len(), "axpby: x and out differ in length");
     assert_eq!(y.len(), out.len(), "axpby: y and out differ in length");
-    let inputs = x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK));
-    out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, (x, y))| {
+    par::for_each_chunk(out, CHUNK, x.len(), |chunk, out| {
+        let (x, y) = (&x[chunk * CHUNK..], &y[chunk * CHUNK..]);
         for ((o, x), y) in out.iter_mut().zip(x).zip(y) {
             *o = a * x + b * y;
         }
@@ -35,7 +35,8 @@ pub fn axpby(a: f32, x: &[f32], b: f32, y: &[f32], out: &mut [f32]) {
 
 /// `x *= a`.
 pub fn scale(a: f32, x: &mut [f32]) {
-    x.par_chunks_mut(CHUNK).for_each(|x| x.iter_mut().for_each(|v| *v *= a));
+    let ops = x.len();
+    par::for_each_chunk(x, CHUNK, ops, |_, x| x.iter_mut().for_each(|v| *v *= a));
 }
 
 /// Adds one matrix to every element of a batch: `out[b] = x[b] + pos`, `x`, `out` `[B, N, D]`,
@@ -43,8 +44,8 @@ pub fn scale(a: f32, x: &mut [f32]) {
 pub fn add_rows(x: &[f32], pos: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), out.len(), "add_rows: x and out differ in length");
     assert_eq!(x.len() % pos.len(), 0, "add_rows: x is not a whole number of pos");
-    out.par_chunks_mut(pos.len()).zip(x.par_chunks(pos.len())).for_each(|(out, x)| {
-        for ((o, x), p) in out.iter_mut().zip(x).zip(pos) {
+    par::for_each_chunk(out, pos.len(), x.len(), |image, out| {
+        for ((o, x), p) in out.iter_mut().zip(&x[image * pos.len()..]).zip(pos) {
             *o = x + p;
         }
     });
@@ -54,7 +55,7 @@ pub fn add_rows(x: &[f32], pos: &[f32], out: &mut [f32]) {
 pub fn add_rows_grad(dout: &[f32], dpos: &mut [f32]) {
     let len = dpos.len();
     assert_eq!(dout.len() % len, 0, "add_rows_grad: dout is not a whole number of dpos");
-    dpos.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, dpos)| {
+    par::for_each_chunk(dpos, CHUNK, dout.len(), |chunk, dpos| {
         for image in dout.chunks_exact(len) {
             for (dp, d) in dpos.iter_mut().zip(&image[chunk * CHUNK..]) {
                 *dp += d;
@@ -76,9 +77,9 @@ pub fn mean_tokens(
     assert!(from < to && to <= n, "mean_tokens: bad token range {from}..{to} of {n}");
     assert_eq!((x.len(), out.len()), (b * n * d, b * d), "mean_tokens: bad lengths");
     let inverse = 1.0 / (to - from) as f32;
-    out.par_chunks_mut(d).zip(x.par_chunks(n * d)).for_each(|(out, x)| {
+    par::for_each_chunk(out, d, x.len(), |image, out| {
         out.fill(0.0);
-        for row in x[from * d..to * d].chunks_exact(d) {
+        for row in x[image * n * d..][from * d..to * d].chunks_exact(d) {
             for (o, v) in out.iter_mut().zip(row) {
                 *o += v;
             }
@@ -100,16 +101,17 @@ pub fn mean_tokens_grad_add(
     assert!(from < to && to <= n, "mean_tokens_grad_add: bad token range {from}..{to} of {n}");
     assert_eq!((dx.len(), dy.len()), (b * n * d, b * d), "mean_tokens_grad_add: bad lengths");
     let inverse = 1.0 / (to - from) as f32;
-    dx.par_chunks_mut(n * d).zip(dy.par_chunks(d)).for_each(|(dx, dy)| {
+    par::for_each_chunk(dx, n * d, b * n * d, |image, dx| {
         for row in dx[from * d..to * d].chunks_exact_mut(d) {
-            for (v, g) in row.iter_mut().zip(dy) {
+            for (v, g) in row.iter_mut().zip(&dy[image * d..]) {
                 *v += inverse * g;
             }
         }
     });
 }
 
-/// Joins token sequences: `a` `[B, n1, D]`, `b` `[B, n2, D]` to `out` `[B, n1 + n2, D]`.
+/// Joins token sequences, neither of them empty: `a` `[B, n1, D]`, `b` `[B, n2, D]` to `out`
+/// `[B, n1 + n2, D]`.
 pub fn concat_tokens(
     a: &[f32],
     b: &[f32],
@@ -121,7 +123,7 @@ pub fn concat_tokens(
 ) {
     assert_eq!((a.len(), b.len()), (batch * n1 * d, batch * n2 * d), "concat_tokens: bad inputs");
     assert_eq!(out.len(), batch * (n1 + n2) * d, "concat_tokens: bad output length");
-    out.par_chunks_mut((n1 + n2) * d).enumerate().for_each(|(i, out)| {
+    par::for_each_chunk(out, (n1 + n2) * d, a.len() + b.len(), |i, out| {
         let (first, second) = out.split_at_mut(n1 * d);
         first.copy_from_slice(&a[i * n1 * d..][..n1 * d]);
         second.copy_from_slice(&b[i * n2 * d..][..n2 * d]);
@@ -141,10 +143,11 @@ pub fn split_tokens(
 ) {
     assert_eq!(x.len(), batch * (n1 + n2) * d, "split_tokens: bad input length");
     assert_eq!((a.len(), b.len()), (batch * n1 * d, batch * n2 * d), "split_tokens: bad outputs");
-    for (i, x) in x.chunks_exact((n1 + n2) * d).enumerate() {
-        a[i * n1 * d..][..n1 * d].copy_from_slice(&x[..n1 * d]);
-        b[i * n2 * d..][..n2 * d].copy_from_slice(&x[n1 * d..]);
-    }
+    par::for_each_chunk2((a, n1 * d), (b, n2 * d), x.len(), |i, a, b| {
+        let (first, second) = x[i * (n1 + n2) * d..][..(n1 + n2) * d].split_at(n1 * d);
+        a.copy_from_slice(first);
+        b.copy_from_slice(second);
+    });
 }
 
 #[cfg(test)]

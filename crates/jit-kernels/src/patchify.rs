@@ -1,6 +1,6 @@
 //! Images to patch rows and back. The grid is g = S/p patches a side, N = g² tokens.
 
-use rayon::prelude::*;
+use crate::par;
 
 /// Cuts images into rows for a p×p convolution of stride p, written as a matrix product: `x`
 /// `[B, C, S, S]` to `out` `[B, N, C·p·p]`, columns in (c, p, q) order like a flattened
@@ -52,7 +52,8 @@ fn check(pixels: usize, tokens: usize, b: usize, c: usize, s: usize, p: usize) {
 
 /// Calls `f(image, out[image])` for every image, in parallel.
 fn for_each_image(out: &mut [f32], c: usize, s: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    out.par_chunks_mut(c * s * s).enumerate().for_each(|(image, out)| f(image, out));
+    let ops = out.len();
+    par::for_each_chunk(out, c * s * s, ops, f);
 }
 
 /// Calls `f(channel, row in the patch, first pixel, token)` for every run of p pixels of an image.

@@ -1,6 +1,9 @@
 //! The gated residual connection of adaLN-Zero: `out = x + gate_b · y`, one gate vector per image.
 
-use rayon::prelude::*;
+use crate::par;
+
+/// Rows a task handles.
+const ROWS: usize = 16;
 
 /// `out = x + gate_b · y` for `x`, `y`, `out` `[B, N, D]`; the gate of image b is the D values at
 /// `gate[b·stride + offset]`.
@@ -17,15 +20,16 @@ pub fn gated_residual(
 ) {
     assert_eq!((x.len(), y.len(), out.len()), (b * n * d, b * n * d, b * n * d), "gated_residual");
     check_gate(gate.len(), stride, offset, b, d);
-    let inputs = x.par_chunks(d).zip(y.par_chunks(d));
-    out.par_chunks_mut(d).zip(inputs).enumerate().with_min_len(16).for_each(
-        |(row, (out, (x, y)))| {
+    par::for_each_chunk(out, ROWS * d, b * n * d, |chunk, out| {
+        for (i, out) in out.chunks_exact_mut(d).enumerate() {
+            let row = chunk * ROWS + i;
             let gate = &gate[row / n * stride + offset..][..d];
+            let (x, y) = (&x[row * d..][..d], &y[row * d..][..d]);
             for (((o, x), y), g) in out.iter_mut().zip(x).zip(y).zip(gate) {
                 *o = x + g * y;
             }
-        },
-    );
+        }
+    });
 }
 
 /// The backward pass of [`gated_residual`]: overwrites `dy` with `gate_b · dout` and adds
@@ -46,22 +50,20 @@ pub fn gated_residual_grad(
     assert_eq!((y.len(), dout.len(), dy.len()), (len, len, len), "gated_residual_grad");
     check_gate(gate.len(), stride, offset, b, d);
     check_gate(dgate.len(), stride, offset, b, d);
-    let images = y.par_chunks(n * d).zip(dout.par_chunks(n * d));
-    let outputs = dy.par_chunks_mut(n * d).zip(dgate.par_chunks_mut(stride));
-    outputs.zip(images).zip(gate.par_chunks(stride)).for_each(
-        |(((dy, dgate), (y, dout)), gate)| {
-            let (gate, dgate) = (&gate[offset..][..d], &mut dgate[offset..][..d]);
-            let rows = y.chunks_exact(d).zip(dout.chunks_exact(d));
-            for (dy, (y, dout)) in dy.chunks_exact_mut(d).zip(rows) {
-                for ((dy, dout), g) in dy.iter_mut().zip(dout).zip(gate) {
-                    *dy = g * dout;
-                }
-                for ((dg, y), dout) in dgate.iter_mut().zip(y).zip(dout) {
-                    *dg += dout * y;
-                }
+    par::for_each_chunk2((dy, n * d), (dgate, stride), b * n * d, |image, dy, dgate| {
+        let here = image * n * d..(image + 1) * n * d;
+        let rows = y[here.clone()].chunks_exact(d).zip(dout[here].chunks_exact(d));
+        let gate = &gate[image * stride + offset..][..d];
+        let dgate = &mut dgate[offset..][..d];
+        for (dy, (y, dout)) in dy.chunks_exact_mut(d).zip(rows) {
+            for ((dy, dout), g) in dy.iter_mut().zip(dout).zip(gate) {
+                *dy = g * dout;
             }
-        },
-    );
+            for ((dg, y), dout) in dgate.iter_mut().zip(y).zip(dout) {
+                *dg += dout * y;
+            }
+        }
+    });
 }
 
 fn check_gate(len: usize, stride: usize, offset: usize, b: usize, d: usize) {

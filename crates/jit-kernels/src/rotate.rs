@@ -1,14 +1,14 @@
 //! Quarter turns of square images, for the auxiliary rotation loss.
 
-use rayon::prelude::*;
+use crate::par;
 
 /// Turns each image counter-clockwise by k·90°, as `torch.rot90(z, k, [2, 3])`: `x`, `out`
 /// `[B, C, S, S]`, `k` `[B]` in 0..4.
 pub fn rot90(x: &[f32], k: &[u8], c: usize, s: usize, out: &mut [f32]) {
     assert_eq!((x.len(), out.len()), (k.len() * c * s * s, k.len() * c * s * s), "rot90");
     assert!(k.iter().all(|&k| k < 4), "rot90: k counts quarter turns, 0..4");
-    let planes = out.par_chunks_mut(s * s).zip(x.par_chunks(s * s));
-    planes.enumerate().for_each(|(plane, (out, x))| {
+    par::for_each_chunk(out, s * s, x.len(), |plane, out| {
+        let x = &x[plane * s * s..][..s * s];
         for (i, row) in out.chunks_exact_mut(s).enumerate() {
             match k[plane / c] {
                 0 => row.copy_from_slice(&x[i * s..][..s]),
