@@ -1,0 +1,59 @@
+//! What the commands do.
+
+use std::io::Write;
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command, OptionsArgs};
+use crate::failure::{Failure, Outcome};
+use crate::{flags, options, presets};
+
+pub mod convert;
+pub mod doctor;
+pub mod info;
+pub mod sample;
+pub mod train;
+pub mod verify;
+
+/// Does what the command line asks for; results go to `out`, progress to the terminal.
+///
+/// # Errors
+/// Whatever the command failed on.
+pub fn run(cli: &Cli, out: &mut dyn Write) -> Outcome {
+    // A wrong JIT_CPU is told before any work.
+    jit_kernels::cpu::detect().map_err(Failure::usage)?;
+    if let Some(threads) = cli.global.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()?;
+    }
+    let computes =
+        matches!(cli.command, Command::Train(_) | Command::Sample(_) | Command::Verify(_));
+    if computes {
+        let help = "run `jit doctor` to see what this build has";
+        cli.global.device.check().map_err(|e| Failure::usage(e).help(help))?;
+    }
+    match &cli.command {
+        Command::Train(args) => train::run(args, out),
+        Command::Sample(args) => sample::run(args, out),
+        Command::Convert(args) => convert::run(args, out),
+        Command::Verify(args) => verify::run(args, out),
+        Command::Info(args) => info::run(args, out),
+        Command::Doctor => doctor::run(out),
+        Command::Options(args) => list_options(args, out),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "jit", &mut &mut *out);
+            Ok(())
+        }
+    }
+}
+
+fn list_options(args: &OptionsArgs, out: &mut dyn Write) -> Outcome {
+    if args.presets {
+        for name in presets::names() {
+            writeln!(out, "{name}")?;
+        }
+        return Ok(());
+    }
+    let all = flags::run_options();
+    let page = if args.markdown { options::markdown(&all) } else { options::text(&all) };
+    Ok(out.write_all(page.as_bytes())?)
+}

@@ -1,0 +1,188 @@
+//! `jit sample`: images out of noise.
+
+use std::io::Write;
+use std::path::Path;
+
+use jit_data::grid::{Sheet, grid, interleave, save_png, to_u8};
+use jit_model::sampler::initial_noise;
+use jit_model::{Cpu, Denoiser, Device, ModelConfig, Params, Sampler};
+
+use crate::classes;
+use crate::cli::SampleArgs;
+use crate::failure::{Failure, Outcome};
+use crate::npz::{self, Array};
+use crate::source::{self, Source};
+use crate::terminal::Progress;
+use crate::{interrupt, shape};
+
+/// Pixels between the images of a sheet.
+const PADDING: usize = 2;
+
+/// The largest sheet, in values: 2³¹.
+const MAX_SHEET: usize = 1 << 31;
+
+/// The images that were drawn.
+#[derive(Default)]
+struct Drawn {
+    /// `[n, C, S, S]`
+    images: Vec<u8>,
+    /// The estimates of the clean image, `[n, steps, C, S, S]`; empty unless asked for.
+    trajectory: Vec<u8>,
+}
+
+/// Draws the images and writes the outputs asked for.
+///
+/// # Errors
+/// Weights or classes that do not exist, outputs that cannot be written.
+pub fn run(args: &SampleArgs, out: &mut dyn Write) -> Outcome {
+    let mut source =
+        source::open(&args.source.checkpoint, args.source.weights.as_deref(), &args.config)?;
+    let classes =
+        classes::parse(&args.classes, source.config.model.num_classes, &source.class_names)
+            .map_err(Failure::usage)?;
+    let count = args.count.map_or_else(|| classes::default_count(classes.len()), |n| n.get());
+    let labels: Vec<u32> = (0..count).map(|i| classes[i % classes.len()]).collect();
+    let columns = classes::columns(classes.len(), count);
+    limit(args, &source, count, columns)?;
+
+    let drawn = draw(&Cpu, &mut source, args, &labels)?;
+    let model = &source.config.model;
+    let none = args.folder.is_none() && args.npz.is_none() && args.trajectory.is_none();
+    let default = none.then(|| Path::new("samples.png"));
+    if let Some(path) = args.out.as_deref().or(default) {
+        sheet(&drawn.images, model, columns).save(path)?;
+        writeln!(out, "{}", path.display())?;
+    }
+    if let Some(dir) = &args.folder {
+        writeln!(out, "{}", dir.display())?;
+    }
+    if let Some(path) = &args.npz {
+        save_npz(path, &drawn.images, &labels, model)?;
+        writeln!(out, "{}", path.display())?;
+    }
+    if let Some(path) = &args.trajectory {
+        sheet(&drawn.trajectory, model, source.config.sample.steps).save(path)?;
+        writeln!(out, "{}", path.display())?;
+    }
+    Ok(())
+}
+
+/// Refuses sheets that no viewer opens, before anything is drawn.
+fn limit(args: &SampleArgs, source: &Source, count: usize, columns: usize) -> Outcome {
+    let model = &source.config.model;
+    let side = model.image_size + PADDING;
+    let values = |rows: usize, columns: usize| {
+        [rows, columns, side, side, model.channels].into_iter().try_fold(1usize, usize::checked_mul)
+    };
+    let mut sheets = Vec::new();
+    if args.out.is_some() {
+        sheets.push(("--out", values(count.div_ceil(columns), columns)));
+    }
+    if args.trajectory.is_some() {
+        sheets.push(("--trajectory", values(count, source.config.sample.steps)));
+    }
+    match sheets.into_iter().find(|(_, size)| size.is_none_or(|n| n > MAX_SHEET)) {
+        None => Ok(()),
+        Some((flag, _)) => {
+            let message = format!("the sheet of {count} images for {flag} would be too large");
+            Err(Failure::usage(message).help("lower --count, or write single images with --folder"))
+        }
+    }
+}
+
+/// Draws `labels.len()` images, a batch at a time. Image i depends on the seed, i and its class.
+fn draw<D: Device>(
+    dev: &D,
+    source: &mut Source,
+    args: &SampleArgs,
+    labels: &[u32],
+) -> Outcome<Drawn> {
+    let config = &source.config;
+    let denoiser = Denoiser::new(dev, &config.model, &without_head(config));
+    let tensors = std::mem::take(&mut source.state.tensors);
+    let values = shape::values(denoiser.registry(), tensors)?;
+    let params = Params::upload(dev, denoiser.registry(), &values);
+    drop(values);
+    let sampler = Sampler {
+        dev,
+        net: denoiser.net(),
+        params: &params,
+        rope: denoiser.rope(),
+        objective: denoiser.objective(),
+        config: &config.sample,
+    };
+    let model = &config.model;
+    let (pixels, steps) = (model.pixels(), config.sample.steps);
+    let scale = config.objective.noise_scale(model);
+    let stop = interrupt::flag()?;
+    let batches = labels.len().div_ceil(args.batch_size.get());
+    let mut progress = Progress::new("step", 0, (batches * steps) as u64);
+    let keep = args.folder.is_none() || args.out.is_some() || args.npz.is_some();
+    let mut drawn = Drawn::default();
+
+    for (batch, labels) in labels.chunks(args.batch_size.get()).enumerate() {
+        let first = batch * args.batch_size.get();
+        let mut noise = vec![0.0; labels.len() * pixels];
+        for (i, image) in noise.chunks_mut(pixels).enumerate() {
+            initial_noise(args.seed, (first + i) as u64, scale, image);
+        }
+        let shape = [labels.len(), model.channels, model.image_size, model.image_size];
+        let mut estimates = Vec::new();
+        let images = sampler.sample(dev.upload(&noise, &shape), labels, |step| {
+            if args.trajectory.is_some() {
+                estimates.push(to_u8(&dev.download(&(step.x_hat)())));
+            }
+            progress.update((batch * steps + step.step) as u64, "drawing");
+        });
+        let images = to_u8(&dev.download(&images));
+        for i in 0..labels.len() {
+            let one = estimates.iter().flat_map(|step| &step[i * pixels..][..pixels]);
+            drawn.trajectory.extend(one);
+        }
+        if let Some(dir) = &args.folder {
+            save_each(dir, &images, model, first)?;
+        }
+        if keep {
+            drawn.images.extend(images);
+        }
+        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+            progress.finish();
+            return Err(Failure::new(format!("stopped after {} images", first + labels.len())));
+        }
+    }
+    progress.finish();
+    Ok(drawn)
+}
+
+/// The objective without its auxiliary loss: drawing needs no head.
+fn without_head(config: &jit_train::RunConfig) -> jit_model::ObjectiveConfig {
+    let auxiliary = jit_model::objective::Auxiliary::None;
+    jit_model::ObjectiveConfig { auxiliary, ..config.objective.clone() }
+}
+
+fn sheet(images: &[u8], model: &ModelConfig, columns: usize) -> Sheet {
+    grid(images, model.channels, model.image_size, columns, PADDING)
+}
+
+/// `000123.png`, numbered from `first`.
+fn save_each(dir: &Path, images: &[u8], model: &ModelConfig, first: usize) -> Outcome {
+    let (side, channels) = (model.image_size, model.channels);
+    for (i, planes) in images.chunks(model.pixels()).enumerate() {
+        let path = dir.join(format!("{:06}.png", first + i));
+        save_png(&path, &interleave(planes, channels), side, side, channels)?;
+    }
+    Ok(())
+}
+
+fn save_npz(path: &Path, images: &[u8], labels: &[u32], model: &ModelConfig) -> Outcome {
+    let (side, channels) = (model.image_size, model.channels);
+    let pixels = images.chunks(model.pixels()).flat_map(|i| interleave(i, channels));
+    let pixels: Vec<u8> = pixels.collect();
+    let classes: Vec<u8> = labels.iter().flat_map(|&y| i64::from(y).to_le_bytes()).collect();
+    let shape = [labels.len(), side, side, channels];
+    let arrays = [
+        Array { name: "arr_0", descr: "|u1", shape: &shape, bytes: &pixels },
+        Array { name: "arr_1", descr: "<i8", shape: &shape[..1], bytes: &classes },
+    ];
+    Ok(npz::save(path, &arrays)?)
+}

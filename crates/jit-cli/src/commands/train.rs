@@ -1,0 +1,126 @@
+//! `jit train`: start a run, or continue the one in the same folder.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use jit_data::Dataset;
+use jit_model::Cpu;
+use jit_train::{Outcome as Ending, RunConfig, TrainError};
+
+use crate::cli::TrainArgs;
+use crate::failure::{Failure, Outcome};
+use crate::flags::run_options;
+use crate::interrupt;
+use crate::layers::{Layers, Origin};
+use crate::presets::folder_name;
+use crate::terminal::{Progress, Watch, say};
+
+/// Trains until the run is finished or a signal comes.
+///
+/// # Errors
+/// A wrong configuration, unusable images, or whatever training fails on.
+pub fn run(args: &TrainArgs, out: &mut dyn Write) -> Outcome {
+    let options = run_options();
+    let layers = args.config.layers(&options)?;
+    let mut config: RunConfig = layers.build().map_err(Failure::usage)?;
+    config.model.validate().map_err(Failure::usage)?;
+    let dir = folder(args);
+    // Before the images: Ctrl-C works while they are checked, too.
+    let stop = interrupt::flag()?;
+    let mut dataset = jit_data::open(
+        &config.data,
+        config.model.image_size,
+        config.model.channels,
+        config.train.seed,
+    )?;
+    config.model.num_classes = classes(&config, &dataset, &layers)?;
+    config.validate().map_err(Failure::usage)?;
+    check(&mut dataset, &config)?;
+
+    let mut watch = Watch::default();
+    let ending = jit_train::train(&Cpu, &dir, config, Arc::new(dataset), &mut watch, &stop);
+    watch.finish();
+    match ending.map_err(explain)? {
+        Ending::Finished { step } => {
+            let already = watch.plan().is_some_and(|plan| plan.first_step >= plan.total_steps);
+            let done = if already { "was finished already" } else { "finished" };
+            writeln!(out, "the run in {} {done} after {step} steps", dir.display())?;
+            let samples = dir.join("samples.png");
+            if samples.exists() {
+                writeln!(out, "samples: {}", samples.display())?;
+            }
+            writeln!(out, "more:    jit sample --checkpoint {}", dir.display())?;
+        }
+        Ending::Stopped { step } => {
+            writeln!(out, "stopped after step {step}; the same command continues")?;
+        }
+    }
+    Ok(())
+}
+
+/// The run's folder: what `--out` says, or `runs/` and the name of the preset or file.
+fn folder(args: &TrainArgs) -> PathBuf {
+    if let Some(out) = &args.out {
+        return out.clone();
+    }
+    let stem = |path: &PathBuf| {
+        let stem = path.file_stem()?.to_string_lossy().into_owned();
+        // A run's own `config.toml` continues that run.
+        let parent = path.parent().and_then(|p| p.file_name());
+        Some(match (&stem[..], parent) {
+            ("config", Some(parent)) => parent.to_string_lossy().into_owned(),
+            _ => stem,
+        })
+    };
+    let preset = args.config.preset.as_deref().map(folder_name);
+    let name = preset.or_else(|| args.config.config.as_ref().and_then(stem));
+    PathBuf::from("runs").join(name.unwrap_or_else(|| "default".into()))
+}
+
+/// The number of classes is the data's; one that a file or a flag gives must agree.
+fn classes(config: &RunConfig, dataset: &Dataset, layers: &Layers<'_>) -> Outcome<usize> {
+    let (have, need) = (config.model.num_classes, dataset.num_classes());
+    match layers.origin("model.num_classes") {
+        Some(origin @ (Origin::File(_) | Origin::Flag(_))) if have != need => {
+            let data = &config.data.path;
+            let message = format!(
+                "{origin} sets model.num_classes = {have}, but the images in `{data}` have {need} \
+                 classes"
+            );
+            Err(Failure::usage(message).help(format!("leave it out, or set it to {need}")))
+        }
+        _ => Ok(need),
+    }
+}
+
+/// Decodes every file once before training starts.
+fn check(dataset: &mut Dataset, config: &RunConfig) -> Outcome {
+    let progress = Mutex::new(Progress::new("image", 0, dataset.len() as u64));
+    let report = |done: usize, _all: usize| {
+        if let Ok(mut progress) = progress.lock() {
+            progress.update(done as u64, "checked");
+        }
+    };
+    let threads = config.data.worker_threads();
+    let result = dataset.check(config.data.skip_damaged, threads, &report);
+    if let Ok(progress) = progress.lock() {
+        progress.finish();
+    }
+    let skipped = result?;
+    for file in &skipped {
+        say(&format!("warning: left out {file}"));
+    }
+    Ok(())
+}
+
+/// Which failures of training are the command line's.
+fn explain(error: TrainError) -> Failure {
+    match error {
+        TrainError::Config(_) | TrainError::Differs { .. } | TrainError::Classes { .. } => {
+            Failure::usage(error)
+        }
+        error => error.into(),
+    }
+}

@@ -1,0 +1,28 @@
+//! `jit verify`: golden cases against this build.
+
+use std::io::Write;
+
+use jit_model::Cpu;
+
+use crate::cli::VerifyArgs;
+use crate::failure::{Failure, Outcome};
+use crate::verify::{table, verify};
+
+/// Verifies every file and prints the table.
+///
+/// # Errors
+/// When a file cannot be verified, or a deviation exceeds its tolerance.
+pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Outcome {
+    let mut checks = Vec::new();
+    for file in &args.files {
+        checks.extend(verify(&Cpu, file)?);
+    }
+    out.write_all(table(&checks).as_bytes())?;
+    let failed = checks.iter().filter(|c| !c.passed()).count();
+    if failed > 0 {
+        let help = "the table's FAIL lines name the worst tensor of each; try JIT_CPU=portable";
+        let message = format!("{failed} of {} checks exceed their tolerance", checks.len());
+        return Err(Failure::new(message).help(help));
+    }
+    Ok(())
+}

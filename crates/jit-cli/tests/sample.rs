@@ -1,0 +1,103 @@
+//! `jit sample` and `jit convert` end to end.
+
+mod common;
+use common::{Place, golden};
+use jit_model::weights::File;
+
+/// A run whose network draws more than noise: ten steps are enough to leave zero.
+fn trained() -> Place {
+    let place = Place::new();
+    place.ok(
+        "train --config tiny.toml --out run --max-steps 10 --lr 0.02 --set optim.warmup_epochs=0",
+    );
+    place
+}
+
+#[test]
+fn images_depend_on_seed_index_and_class_alone() {
+    let place = trained();
+    let sample = |line: &str, name: &str| {
+        place.ok(&format!("sample --checkpoint run --cfg 2 {line} --npz {name}"));
+        place.bytes(name)
+    };
+    let base = sample("--count 7", "a.npz");
+    assert_eq!(base, sample("--count 7 --batch-size 1 --threads 1", "b.npz"));
+    assert_eq!(base, sample("--count 7 --batch-size 3 --threads 3", "c.npz"));
+    assert_ne!(base, sample("--count 7 --seed 1", "d.npz"));
+    assert_ne!(base, sample("--count 7 --weights model", "e.npz"));
+    assert_ne!(base, sample("--count 7 --method euler", "f.npz"));
+
+    place.ok("sample --checkpoint run --cfg 2 --classes 3 --count 5 --folder five");
+    place.ok("sample --checkpoint run --cfg 2 --classes 1,2,3 --count 3 --folder three");
+    assert_eq!(place.bytes("five/000002.png"), place.bytes("three/000002.png"));
+    assert_ne!(place.bytes("five/000001.png"), place.bytes("three/000001.png"));
+    assert!(place.path("five/000004.png").exists() && !place.path("five/000005.png").exists());
+}
+
+#[test]
+fn every_output_has_its_size() {
+    let place = trained();
+    let line =
+        "sample --checkpoint run/checkpoints/step-00000010 --classes 3,7 --count 4 --steps 5";
+    let ran = place.ok(&format!("{line} --out a.png --trajectory t.png --npz a.npz"));
+    assert_eq!(ran.out.lines().collect::<Vec<_>>(), ["a.png", "a.npz", "t.png"]);
+    let size = |name: &str| {
+        let picture = jit_data::decode::decode_file(&place.path(name)).unwrap();
+        (picture.width(), picture.height())
+    };
+    assert_eq!(size("a.png"), (2 * 30 + 2, 2 * 30 + 2), "a column a class");
+    assert_eq!(size("t.png"), (5 * 30 + 2, 4 * 30 + 2), "a row an image, a column a step");
+    place.ok(&format!("{line} --out same.png"));
+    assert_eq!(place.bytes("a.png"), place.bytes("same.png"));
+    place.ok("sample --checkpoint run");
+    assert_eq!(size("samples.png"), (10 * 30 + 2, 4 * 30 + 2));
+}
+
+#[test]
+fn converted_weights_draw_the_same_images() {
+    let place = trained();
+    place.ok("convert run avg.safetensors");
+    place.ok("convert run raw.safetensors --weights model");
+    let line = "--cfg 2 --count 3 --classes 4 --steps 3 --npz";
+    for (weights, file) in [("ema-0.9", "avg"), ("model", "raw")] {
+        place.ok(&format!("sample --checkpoint run --weights {weights} {line} run.npz"));
+        place.ok(&format!("sample --checkpoint {file}.safetensors {line} file.npz"));
+        assert_eq!(place.bytes("run.npz"), place.bytes("file.npz"), "{weights}");
+    }
+    let message = place.fails(2, "sample --checkpoint run --weights ema-0.95 --out a.png");
+    assert!(message.contains("no weights `ema-0.95` (did you mean `ema-0.9`?)"), "{message}");
+}
+
+#[test]
+fn a_reference_checkpoint_is_read_and_converted_whole() {
+    let place = Place::new();
+    let torch = golden("jit-model/tests/golden/checkpoint-last.pth");
+    let message = place.fails(2, &format!("convert {torch} a.safetensors"));
+    assert!(message.contains("help: add `--set model.in_context_start=N`"), "{message}");
+
+    let rest = "--set model.in_context_start=1";
+    place.ok(&format!("convert {torch} a.safetensors --weights model_ema2 {rest}"));
+    let (from, to) =
+        (File::open(torch.as_ref()).unwrap(), File::open(&place.path("a.safetensors")).unwrap());
+    let prefix = "model_ema2.";
+    let names = from.names().into_iter().filter(|name| name.starts_with(prefix));
+    let mut names: Vec<String> = names.map(|name| name[prefix.len()..].to_string()).collect();
+    let mut written = to.names();
+    names.sort();
+    written.sort();
+    assert_eq!(names, written, "strict loading needs exactly these");
+    for name in &names {
+        let original = from.tensor(&format!("{prefix}{name}")).unwrap();
+        assert!(original == to.tensor(name).unwrap(), "{name}");
+    }
+
+    // What the pickled arguments and the first average say is what is drawn.
+    let line = "--classes 5 --count 2 --npz";
+    place.ok(&format!("sample --checkpoint {torch} {rest} {line} a.npz"));
+    place.ok(&format!("sample --checkpoint {torch} --weights model_ema1 {rest} {line} b.npz"));
+    assert_eq!(place.bytes("a.npz"), place.bytes("b.npz"));
+    place.ok(&format!("convert {torch} c.safetensors {rest}"));
+    let sampler = "--method euler --steps 25 --cfg 2.9 --interval 0.1,1";
+    place.ok(&format!("sample --checkpoint c.safetensors {sampler} {line} c.npz"));
+    assert_eq!(place.bytes("a.npz"), place.bytes("c.npz"));
+}
