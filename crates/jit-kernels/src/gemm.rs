@@ -11,16 +11,18 @@
 //! `A` and its column of `B` alone: not on the other rows and columns, since padding fills tiles up
 //! at the edges, nor on threads, since they share out whole tiles.
 
+pub(crate) mod bf16;
 mod matrix;
 pub(crate) mod pack;
 pub mod plain;
 pub(crate) mod tile;
 
+pub use bf16::Precision;
 pub use matrix::MatRef;
 pub use pack::PackedB;
 
 use crate::{buffer::Buffer, par, simd::simd_kernel};
-use pack::pack;
+use bf16::{multiply_block_as, pack_as};
 use tile::{Tile, TileShape, Update};
 
 /// Inner indices that one chain of multiply-adds spans. With it a panel of `B` (16 KiB for AVX2)
@@ -41,7 +43,7 @@ pub enum Store {
 }
 
 /// `c = a·b + bias` or `c += a·b + bias`: `a` is `[M, K]`, `b` `[K, N]`, `bias` `[N]`, and `c`
-/// `[M, N]` row by row. Runs at the level that `b` was packed for.
+/// `[M, N]` row by row. Runs at the level and in the precision that `b` was packed for.
 ///
 /// # Panics
 /// If the shapes do not fit together.
@@ -58,23 +60,26 @@ pub fn gemm(a: MatRef<'_>, b: &PackedB, c: &mut [f32], store: Store, bias: Optio
     if k == 0 {
         return empty_product(n, c, store, bias);
     }
-    let shape = b.shape();
+    let (shape, format) = (b.shape(), b.format());
     let grid = Grid::new(m, n, shape, rayon::current_num_threads());
     let c = Target(c.as_mut_ptr());
     par::for_each_index(grid.len(), m * n * k, |i| {
         let (rows, cols) = grid.area(i);
-        let mut strips = Buffer::take(rows.len.next_multiple_of(shape.mr) * KC.min(k));
+        let padded = rows.len.next_multiple_of(shape.mr);
+        let mut strips = Buffer::take(padded * format.slots(KC.min(k)));
         for k0 in (0..k).step_by(KC) {
             let kc = KC.min(k - k0);
-            let strips = &mut strips[..rows.len.next_multiple_of(shape.mr) * kc];
-            pack(b.level(), shape.mr, a.block(rows.start, rows.len, k0, kc), strips);
+            let strips = &mut strips[..padded * format.slots(kc)];
+            let part = a.block(rows.start, rows.len, k0, kc);
+            pack_as(format, b.level(), shape.mr, part, strips);
             let last = k0 + kc == k;
-            multiply_block(
+            multiply_block_as(
+                format,
                 b.level(),
                 &Block {
                     strips,
                     panels: b.panels(k0, cols.start, cols.len),
-                    kc,
+                    slots: format.slots(kc),
                     rows: rows.len,
                     cols: cols.len,
                     // SAFETY: the area lies in C.
@@ -163,13 +168,13 @@ impl Grid {
     }
 }
 
-/// A packed block of `A` times some panels of `B`, over `kc` inner indices.
+/// A packed block of `A` times some panels of `B`, over inner indices that take `slots`.
 struct Block<'a> {
-    /// `[rows / MR, kc, MR]`
+    /// `[rows / MR, slots, MR]`
     strips: &'a [f32],
-    /// `[cols / NR, kc, NR]`
+    /// `[cols / NR, slots, NR]`
     panels: &'a [f32],
-    kc: usize,
+    slots: usize,
     rows: usize,
     cols: usize,
     /// `rows × cols` values of `C`, rows `row_stride` apart; all of them this block's to write.
@@ -188,17 +193,16 @@ simd_kernel! {
 /// Panel by panel, so that each is fetched into the first-level cache once.
 #[inline(always)]
 fn multiply_block_kernel<S: Tile>(s: S, block: &Block<'_>) {
-    let kc = block.kc;
     let mut edge = [0.0; tile::MAX_AREA];
     let mut bias = [0.0; tile::MAX_NR];
-    for (j, panel) in block.panels.chunks_exact(kc * S::NR).enumerate() {
+    for (j, panel) in block.panels.chunks_exact(block.slots * S::NR).enumerate() {
         let col = j * S::NR;
         let cols = S::NR.min(block.cols - col);
         if let Some(values) = block.bias {
             bias[..cols].copy_from_slice(&values[col..col + cols]);
         }
         let update = Update { read: block.read, bias: block.bias.map(|_| &bias[..S::NR]) };
-        for (i, strip) in block.strips.chunks_exact(kc * S::MR).enumerate() {
+        for (i, strip) in block.strips.chunks_exact(block.slots * S::MR).enumerate() {
             let row = i * S::MR;
             let rows = S::MR.min(block.rows - row);
             // SAFETY: row and column lie in the block.

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 
 use crate::{
     cpu,
-    gemm::{MatRef, PackedB, Store, gemm},
+    gemm::{MatRef, PackedB, Precision, Store, gemm},
     par,
     simd::{Simd, simd_kernel},
 };
@@ -27,11 +27,17 @@ use crate::{
 /// it.
 #[derive(Debug, Default)]
 pub struct PackedWeight {
+    precision: Precision,
     forward: OnceLock<PackedB>,
     backward: OnceLock<PackedB>,
 }
 
 impl PackedWeight {
+    /// No panels yet; products with the weight will have `precision`.
+    pub fn new(precision: Precision) -> PackedWeight {
+        PackedWeight { precision, ..PackedWeight::default() }
+    }
+
     /// The weight `values`, `[outputs, inputs]`, with its panels.
     ///
     /// # Panics
@@ -43,7 +49,7 @@ impl PackedWeight {
     /// Forgets the panels, since the weight's values have changed. Their memory is reused for the
     /// next ones.
     pub fn invalidate(&mut self) {
-        *self = PackedWeight::default();
+        *self = PackedWeight::new(self.precision);
     }
 }
 
@@ -65,12 +71,16 @@ impl Weight<'_> {
         self.matrix.cols()
     }
 
+    fn pack(&self, matrix: MatRef<'_>) -> PackedB {
+        PackedB::new(matrix, self.packed.precision)
+    }
+
     fn forward(&self) -> &PackedB {
-        self.packed.forward.get_or_init(|| PackedB::new(self.matrix.transposed()))
+        self.packed.forward.get_or_init(|| self.pack(self.matrix.transposed()))
     }
 
     fn backward(&self) -> &PackedB {
-        self.packed.backward.get_or_init(|| PackedB::new(self.matrix))
+        self.packed.backward.get_or_init(|| self.pack(self.matrix))
     }
 }
 
@@ -104,8 +114,24 @@ pub fn linear_grad_weight(
     dw: &mut [f32],
     db: Option<&mut [f32]>,
 ) {
+    linear_grad_weight_in(Precision::F32, x, dy, rows, dw, db);
+}
+
+/// [`linear_grad_weight`] with the operands of `dw`'s product in `precision`; `db` sums the `f32`
+/// values.
+///
+/// # Panics
+/// If the lengths do not fit together.
+pub fn linear_grad_weight_in(
+    precision: Precision,
+    x: &[f32],
+    dy: &[f32],
+    rows: usize,
+    dw: &mut [f32],
+    db: Option<&mut [f32]>,
+) {
     let (inputs, outputs) = (columns(x, rows), columns(dy, rows));
-    let x = PackedB::new(MatRef::row_major(x, rows, inputs));
+    let x = PackedB::new(MatRef::row_major(x, rows, inputs), precision);
     gemm(MatRef::row_major(dy, rows, outputs).transposed(), &x, dw, Store::Accumulate, None);
     if let Some(db) = db {
         assert_eq!(db.len(), outputs, "length of the bias gradient");
@@ -159,6 +185,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::gemm::bf16;
     use crate::testing::{assert_close, dot, on_one_and_two_threads, random};
 
     proptest! {
@@ -218,6 +245,41 @@ mod tests {
         for product in products {
             assert!((product - products[0]).abs() < 1e-6 * size.sqrt(), "{products:?}");
         }
+    }
+
+    #[test]
+    fn in_bf16_every_product_has_rounded_operands_and_the_bias_has_not() {
+        let (rows, inputs, outputs) = (7, 20, 9);
+        let (x, w, bias) =
+            (random(1, rows * inputs), random(2, outputs * inputs), random(3, outputs));
+        let dy = random(4, rows * outputs);
+        let rounded = |values: &[f32]| {
+            let mut values = values.to_vec();
+            bf16::round(cpu::level(), &mut values);
+            values
+        };
+        let (x16, w16, dy16) = (rounded(&x), rounded(&w), rounded(&dy));
+        let mut packed = PackedWeight::new(Precision::Bf16);
+        packed.invalidate(); // which keeps the precision
+        let weight = packed.with(&w, outputs, inputs);
+
+        let (mut y, mut want) = (vec![0.0; rows * outputs], vec![0.0; rows * outputs]);
+        linear(&x, weight, Some(&bias), &mut y);
+        plain::linear(&x16, &w16, Some(&bias), rows, &mut want);
+        assert_close(&y, &want, 1e-6);
+
+        let (mut dx, mut want) = (vec![0.0; rows * inputs], vec![0.0; rows * inputs]);
+        linear_grad_input(&dy, weight, &mut dx, false);
+        plain::linear_grad_input(&dy16, &w16, rows, &mut want);
+        assert_close(&dx, &want, 1e-6);
+
+        let (mut dw, mut want) = (vec![0.0; outputs * inputs], vec![0.0; outputs * inputs]);
+        let (mut db, mut want_db) = (vec![0.0; outputs], vec![0.0; outputs]);
+        linear_grad_weight_in(Precision::Bf16, &x, &dy, rows, &mut dw, Some(&mut db));
+        plain::linear_grad_weight(&x16, &dy16, rows, &mut want, None);
+        plain::linear_grad_weight(&x, &dy, rows, &mut vec![0.0; want.len()], Some(&mut want_db));
+        assert_close(&dw, &want, 1e-6);
+        assert_close(&db, &want_db, 1e-6);
     }
 
     #[test]

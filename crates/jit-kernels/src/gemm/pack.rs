@@ -2,6 +2,7 @@
 
 use super::{
     KC, MatRef,
+    bf16::{Format, Precision, pack_as},
     tile::{self, TileShape},
 };
 use crate::{
@@ -15,36 +16,41 @@ use crate::{
 const PANELS_AT_ONCE: usize = 8;
 
 /// A matrix `B [K, N]` in panels: `[K / KC, N / NR, KC, NR]`, with zeros in columns beyond `N`.
+/// As bfloat16 pairs, a panel is `[KC / 2, NR]` of them.
 #[derive(Clone, Debug)]
 pub struct PackedB {
     data: Buffer,
     rows: usize,
     cols: usize,
     level: Level,
+    format: Format,
 }
 
 impl PackedB {
     /// `b`, packed for [`cpu::level`].
-    pub fn new(b: MatRef<'_>) -> PackedB {
-        PackedB::at_level(cpu::level(), b)
+    pub fn new(b: MatRef<'_>, precision: Precision) -> PackedB {
+        PackedB::at_level(cpu::level(), b, precision)
     }
 
     /// `b`, packed for products at `level`.
-    pub fn at_level(level: Level, b: MatRef<'_>) -> PackedB {
+    pub fn at_level(level: Level, b: MatRef<'_>, precision: Precision) -> PackedB {
+        let format = Format::of(level, precision);
         let (rows, cols) = (b.rows(), b.cols());
         let nr = tile::shape(level).nr;
         let row_of_panels = cols.next_multiple_of(nr);
-        let mut data = Buffer::take(rows * row_of_panels);
+        let mut data = Buffer::take(format.slots(rows) * row_of_panels);
         for k0 in (0..rows).step_by(KC) {
             let kc = KC.min(rows - k0);
-            let panels = &mut data[k0 * row_of_panels..][..kc * row_of_panels];
-            par::for_each_chunk(panels, PANELS_AT_ONCE * nr * kc, kc * cols, |i, panels| {
+            let slots = format.slots(kc);
+            let panels = &mut data[format.slots(k0) * row_of_panels..][..slots * row_of_panels];
+            par::for_each_chunk(panels, PANELS_AT_ONCE * nr * slots, kc * cols, |i, panels| {
                 let col = i * PANELS_AT_ONCE * nr;
                 let width = (PANELS_AT_ONCE * nr).min(cols - col);
-                pack(level, nr, b.block(k0, kc, col, width).transposed(), panels);
+                let columns = b.block(k0, kc, col, width).transposed();
+                pack_as(format, level, nr, columns, panels);
             });
         }
-        PackedB { data, rows, cols, level }
+        PackedB { data, rows, cols, level, format }
     }
 
     /// `K`
@@ -62,6 +68,10 @@ impl PackedB {
         self.level
     }
 
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
     pub(super) fn shape(&self) -> TileShape {
         tile::shape(self.level)
     }
@@ -70,9 +80,9 @@ impl PackedB {
     /// multiple of NR, `k0` of KC.
     pub(super) fn panels(&self, k0: usize, col: usize, cols: usize) -> &[f32] {
         let nr = self.shape().nr;
-        let kc = KC.min(self.rows - k0);
-        let start = k0 * self.cols.next_multiple_of(nr) + kc * col;
-        &self.data[start..][..kc * cols.next_multiple_of(nr)]
+        let slots = self.format.slots(KC.min(self.rows - k0));
+        let start = self.format.slots(k0) * self.cols.next_multiple_of(nr) + slots * col;
+        &self.data[start..][..slots * cols.next_multiple_of(nr)]
     }
 }
 

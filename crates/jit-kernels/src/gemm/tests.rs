@@ -26,6 +26,14 @@ impl Matrix {
         Matrix { data: values(seed, rows * cols), rows, cols, by_columns }
     }
 
+    fn rounded(&self, precision: Precision) -> Matrix {
+        let mut data = self.data.clone();
+        if precision == Precision::Bf16 {
+            bf16::round(Level::PORTABLE, &mut data);
+        }
+        Matrix { data, ..*self }
+    }
+
     fn view(&self) -> MatRef<'_> {
         if self.by_columns {
             MatRef::row_major(&self.data, self.cols, self.rows).transposed()
@@ -35,9 +43,10 @@ impl Matrix {
     }
 }
 
-fn product(level: Level, a: &Matrix, b: &Matrix) -> Vec<f32> {
+fn product(level: Level, precision: Precision, a: &Matrix, b: &Matrix) -> Vec<f32> {
     let mut c = vec![f32::NAN; a.rows * b.cols];
-    gemm(a.view(), &PackedB::at_level(level, b.view()), &mut c, Store::Overwrite, None);
+    let packed = PackedB::at_level(level, b.view(), precision);
+    gemm(a.view(), &packed, &mut c, Store::Overwrite, None);
     c
 }
 
@@ -56,6 +65,7 @@ proptest! {
             prop_oneof![1usize..40, 120usize..300],
         ),
         (a_by_columns, b_by_columns, accumulate, biased) in any::<(bool, bool, bool, bool)>(),
+        precision in prop_oneof![Just(Precision::F32), Just(Precision::Bf16)],
         seed in any::<u64>(),
     ) {
         let a = Matrix::new(seed, m, k, a_by_columns);
@@ -65,18 +75,19 @@ proptest! {
         // What Overwrite must not read is NaN.
         let former = if accumulate { values(seed ^ 2, m * n) } else { vec![f32::NAN; m * n] };
         let mut want = former.clone();
-        plain::gemm(a.view(), b.view(), &mut want, store, bias.as_deref());
+        let (a16, b16) = (a.rounded(precision), b.rounded(precision));
+        plain::gemm(a16.view(), b16.view(), &mut want, store, bias.as_deref());
         // The rounding errors of k partial sums of size √k add up like a random walk, to about
         // ε·k/10; the small sums' few roundings are the constant.
         let tolerance = f32::EPSILON * (k as f32 + 16.0);
         for level in Level::all() {
             let mut got = former.clone();
-            let packed = PackedB::at_level(level, b.view());
+            let packed = PackedB::at_level(level, b.view(), precision);
             gemm(a.view(), &packed, &mut got, store, bias.as_deref());
             for (i, (got, want)) in got.iter().zip(&want).enumerate() {
                 prop_assert!(
                     (got - want).abs() <= tolerance,
-                    "{level}, element {i} of [{m}, {n}]: {got} instead of {want}"
+                    "{level} {precision:?}, element {i} of [{m}, {n}]: {got} instead of {want}"
                 );
             }
         }
@@ -86,6 +97,7 @@ proptest! {
     fn a_rows_values_do_not_depend_on_the_other_rows_or_columns(
         (m, k, n) in (1usize..250, 1usize..600, 1usize..150),
         (from, to, cut) in (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<prop::sample::Index>()),
+        precision in prop_oneof![Just(Precision::F32), Just(Precision::Bf16)],
         seed in any::<u64>(),
     ) {
         let a = Matrix::new(seed, m, k, false);
@@ -97,8 +109,8 @@ proptest! {
         // Stored by columns, the columns from `cut` on are the end of the data.
         let some_cols = Matrix { data: b.data[cut * k..].to_vec(), cols: n - cut, ..b };
         for level in Level::all() {
-            let all = product(level, &a, &b);
-            let part = product(level, &some_rows, &some_cols);
+            let all = product(level, precision, &a, &b);
+            let part = product(level, precision, &some_rows, &some_cols);
             for (i, row) in part.chunks(n - cut).enumerate() {
                 let same = &all[(from + i) * n + cut..(from + i + 1) * n];
                 prop_assert!(row.iter().zip(same).all(|(x, y)| x.to_bits() == y.to_bits()), "{}", level);
@@ -113,9 +125,9 @@ fn the_number_of_threads_changes_no_bit() {
         let a = Matrix::new(1, m, k, false);
         let b = Matrix::new(2, k, n, false);
         for level in Level::all() {
-            let one = on_threads(1, || product(level, &a, &b));
+            let one = on_threads(1, || product(level, Precision::F32, &a, &b));
             for threads in [2, 5] {
-                let more = on_threads(threads, || product(level, &a, &b));
+                let more = on_threads(threads, || product(level, Precision::F32, &a, &b));
                 assert!(one.iter().zip(&more).all(|(x, y)| x.to_bits() == y.to_bits()));
             }
         }
@@ -145,7 +157,7 @@ fn the_threads_areas_cover_every_element_once() {
 #[test]
 fn a_product_over_nothing_is_the_bias() {
     let (a, b) = (Matrix::new(1, 3, 0, false), Matrix::new(2, 0, 2, false));
-    let packed = PackedB::new(b.view());
+    let packed = PackedB::new(b.view(), Precision::F32);
     let mut c = [1.0; 6];
     gemm(a.view(), &packed, &mut c, Store::Accumulate, Some(&[1.0, 2.0]));
     assert_eq!(c, [2.0, 3.0, 2.0, 3.0, 2.0, 3.0]);

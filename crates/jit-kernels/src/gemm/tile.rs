@@ -3,7 +3,7 @@
 #[cfg(target_arch = "aarch64")]
 use crate::simd::Neon;
 #[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx512};
+use crate::simd::{Avx2, Avx512, Avx512Bf16};
 use crate::{
     cpu::{Isa, Level},
     simd::{Portable, Simd},
@@ -38,6 +38,12 @@ pub trait Tile: Simd {
     /// Columns.
     const NR: usize;
 
+    /// `sum + a·b` of what a slot holds: one value, unless the instruction set takes pairs.
+    #[inline(always)]
+    fn accumulate(self, a: Self::V, b: Self::V, sum: Self::V) -> Self::V {
+        self.fma(a, b, sum)
+    }
+
     /// `c = strip·panel [+ c] [+ bias]`, with strip `[K, MR]`, panel `[K, NR]`, and rows of the tile
     /// `row_stride` apart.
     ///
@@ -54,8 +60,10 @@ pub trait Tile: Simd {
 }
 
 macro_rules! tile {
-    ($isa:ident, $mr:literal rows, $vectors:literal vectors) => {
+    ($isa:ident, $mr:literal rows, $vectors:literal vectors $(, $accumulate:item)?) => {
         impl Tile for $isa {
+            $($accumulate)?
+
             const MR: usize = $mr;
             const NR: usize = $vectors * <$isa as Simd>::LANES;
 
@@ -84,6 +92,16 @@ tile!(Portable, 4 rows, 1 vectors);
 tile!(Avx2, 6 rows, 2 vectors);
 #[cfg(target_arch = "x86_64")]
 tile!(Avx512, 12 rows, 2 vectors);
+#[cfg(target_arch = "x86_64")]
+tile!(
+    Avx512Bf16,
+    12 rows,
+    2 vectors,
+    #[inline(always)]
+    fn accumulate(self, a: Self::V, b: Self::V, sum: Self::V) -> Self::V {
+        self.dot_pairs(a, b, sum)
+    }
+);
 #[cfg(target_arch = "aarch64")]
 tile!(Neon, 8 rows, 3 vectors);
 
@@ -105,7 +123,7 @@ pub fn shape(level: Level) -> TileShape {
 
 /// [`Tile::multiply`] for a tile of `MR` rows of `NV` vectors.
 #[inline(always)]
-unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
+unsafe fn multiply<S: Tile, const MR: usize, const NV: usize>(
     s: S,
     strip: &[f32],
     panel: &[f32],
@@ -122,7 +140,7 @@ unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
         for (sums, a) in sums.iter_mut().zip(a) {
             let row = s.splat(*a);
             for (sum, column) in sums.iter_mut().zip(columns) {
-                *sum = s.fma(row, column, *sum);
+                *sum = s.accumulate(row, column, *sum);
             }
         }
     }

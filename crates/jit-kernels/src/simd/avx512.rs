@@ -1,8 +1,17 @@
-//! x86-64 with AVX-512F: sixteen lanes.
+//! x86-64 with AVX-512F: sixteen lanes. With AVX-512-BF16 too, vectors can also hold pairs of
+//! bfloat16 values.
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, mem::transmute};
 
 use super::Simd;
+
+/// Runs intrinsics in a method of a token.
+macro_rules! avx512 {
+    ($intrinsics:expr) => {
+        // SAFETY: the token proves that the instructions exist; pointers are the caller's promise.
+        unsafe { $intrinsics }
+    };
+}
 
 /// The proof that AVX-512F may be used: only code compiled for it can make one.
 #[derive(Clone, Copy, Debug)]
@@ -20,75 +29,102 @@ impl Avx512 {
     }
 }
 
-/// Runs intrinsics in a method of [`Avx512`].
-macro_rules! avx512 {
-    ($intrinsics:expr) => {
-        // SAFETY: the token proves that the instructions exist; pointers are the caller's promise.
-        unsafe { $intrinsics }
+/// The proof that AVX-512F and its bfloat16 dot product may be used.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx512Bf16(());
+
+impl Avx512Bf16 {
+    /// The token.
+    ///
+    /// # Safety
+    /// Safe in code compiled for AVX-512F and AVX-512-BF16; elsewhere the machine must have them.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub fn here() -> Avx512Bf16 {
+        Avx512Bf16(())
+    }
+
+    /// `sum + a.low·b.low + a.high·b.high` of the bfloat16 pairs in the bits of each lane.
+    #[inline(always)]
+    pub fn dot_pairs(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+        avx512!({
+            // Both types are 64 bytes of any content.
+            let (a, b) = (transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b));
+            _mm512_dpbf16_ps(sum, a, b)
+        })
+    }
+}
+
+macro_rules! simd {
+    ($token:ident) => {
+        impl Simd for $token {
+            type V = __m512;
+            const LANES: usize = 16;
+
+            #[inline(always)]
+            unsafe fn load_ptr(self, src: *const f32) -> __m512 {
+                avx512!(_mm512_loadu_ps(src))
+            }
+            #[inline(always)]
+            unsafe fn store_ptr(self, v: __m512, dst: *mut f32) {
+                avx512!(_mm512_storeu_ps(dst, v))
+            }
+            #[inline(always)]
+            fn splat(self, x: f32) -> __m512 {
+                avx512!(_mm512_set1_ps(x))
+            }
+            #[inline(always)]
+            fn add(self, a: __m512, b: __m512) -> __m512 {
+                avx512!(_mm512_add_ps(a, b))
+            }
+            #[inline(always)]
+            fn sub(self, a: __m512, b: __m512) -> __m512 {
+                avx512!(_mm512_sub_ps(a, b))
+            }
+            #[inline(always)]
+            fn mul(self, a: __m512, b: __m512) -> __m512 {
+                avx512!(_mm512_mul_ps(a, b))
+            }
+            #[inline(always)]
+            fn div(self, a: __m512, b: __m512) -> __m512 {
+                avx512!(_mm512_div_ps(a, b))
+            }
+            #[inline(always)]
+            fn sqrt(self, a: __m512) -> __m512 {
+                avx512!(_mm512_sqrt_ps(a))
+            }
+            #[inline(always)]
+            fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+                avx512!(_mm512_fmadd_ps(a, b, c))
+            }
+            #[inline(always)]
+            fn max(self, a: __m512, b: __m512) -> __m512 {
+                avx512!(_mm512_max_ps(a, b))
+            }
+            #[inline(always)]
+            fn min(self, a: __m512, b: __m512) -> __m512 {
+                avx512!(_mm512_min_ps(a, b))
+            }
+            #[inline(always)]
+            fn round(self, a: __m512) -> __m512 {
+                avx512!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(
+                    a
+                ))
+            }
+            #[inline(always)]
+            fn pow2i(self, a: __m512) -> __m512 {
+                avx512!({
+                    let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
+                })
+            }
+            #[inline(always)]
+            fn sum(self, a: __m512) -> f32 {
+                avx512!(_mm512_reduce_add_ps(a))
+            }
+        }
     };
 }
 
-impl Simd for Avx512 {
-    type V = __m512;
-    const LANES: usize = 16;
-
-    #[inline(always)]
-    unsafe fn load_ptr(self, src: *const f32) -> __m512 {
-        avx512!(_mm512_loadu_ps(src))
-    }
-    #[inline(always)]
-    unsafe fn store_ptr(self, v: __m512, dst: *mut f32) {
-        avx512!(_mm512_storeu_ps(dst, v))
-    }
-    #[inline(always)]
-    fn splat(self, x: f32) -> __m512 {
-        avx512!(_mm512_set1_ps(x))
-    }
-    #[inline(always)]
-    fn add(self, a: __m512, b: __m512) -> __m512 {
-        avx512!(_mm512_add_ps(a, b))
-    }
-    #[inline(always)]
-    fn sub(self, a: __m512, b: __m512) -> __m512 {
-        avx512!(_mm512_sub_ps(a, b))
-    }
-    #[inline(always)]
-    fn mul(self, a: __m512, b: __m512) -> __m512 {
-        avx512!(_mm512_mul_ps(a, b))
-    }
-    #[inline(always)]
-    fn div(self, a: __m512, b: __m512) -> __m512 {
-        avx512!(_mm512_div_ps(a, b))
-    }
-    #[inline(always)]
-    fn sqrt(self, a: __m512) -> __m512 {
-        avx512!(_mm512_sqrt_ps(a))
-    }
-    #[inline(always)]
-    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        avx512!(_mm512_fmadd_ps(a, b, c))
-    }
-    #[inline(always)]
-    fn max(self, a: __m512, b: __m512) -> __m512 {
-        avx512!(_mm512_max_ps(a, b))
-    }
-    #[inline(always)]
-    fn min(self, a: __m512, b: __m512) -> __m512 {
-        avx512!(_mm512_min_ps(a, b))
-    }
-    #[inline(always)]
-    fn round(self, a: __m512) -> __m512 {
-        avx512!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
-    }
-    #[inline(always)]
-    fn pow2i(self, a: __m512) -> __m512 {
-        avx512!({
-            let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
-        })
-    }
-    #[inline(always)]
-    fn sum(self, a: __m512) -> f32 {
-        avx512!(_mm512_reduce_add_ps(a))
-    }
-}
+simd!(Avx512);
+simd!(Avx512Bf16);
