@@ -1,0 +1,35 @@
+//! The gradient of one micro-batch, added to those before it.
+
+use jit_model::denoiser::Batch;
+use jit_model::net::Mode;
+use jit_model::{Denoiser, Device, Grads, Params};
+
+/// The losses of each image of a micro-batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ImageLosses {
+    /// Diffusion loss, `[B]`.
+    pub diffusion: Vec<f32>,
+    /// Auxiliary loss before its weight λ, `[B]`; empty where there is none.
+    pub auxiliary: Vec<f32>,
+}
+
+/// Adds the gradient of `Σ_b (L_diff,b + λ·L_aux,b) / images` over a micro-batch to `grads`.
+///
+/// With `images` the size of the global batch the sum over its micro-batches is the gradient of the
+/// mean over all of it, whatever their sizes.
+pub fn accumulate<D: Device>(
+    dev: &D,
+    denoiser: &Denoiser<D>,
+    params: &Params<D>,
+    grads: &mut Grads<D>,
+    batch: Batch<'_>,
+    images: usize,
+    mode: Mode<'_>,
+) -> ImageLosses {
+    let weight = vec![1.0 / images as f32; batch.t.len()];
+    let losses = denoiser.losses_and_grads(dev, params, grads, batch, &weight, mode);
+    ImageLosses {
+        diffusion: dev.download(&losses.diffusion),
+        auxiliary: losses.auxiliary.map_or_else(Vec::new, |aux| dev.download(&aux.loss)),
+    }
+}

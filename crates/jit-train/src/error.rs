@@ -1,0 +1,134 @@
+//! Why a run cannot start or go on.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use jit_core::files::FileError;
+use jit_data::DataError;
+use jit_model::weights::WeightsError;
+
+use crate::compatibility::Difference;
+use crate::config::ConfigError;
+
+/// Why a run cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The configuration makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The images cannot be had.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The file system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Weights cannot be read or written.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A file of a run is not what it should be.
+    #[error("`{}` {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A checkpoint was written by another version of this program.
+    #[error(
+        "`{}` has format {found}; this version of jit reads format {expected}", path.display()
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format that it has.
+        found: u32,
+        /// The format that can be read.
+        expected: u32,
+    },
+    /// Every checkpoint of a run is damaged, so that going on would mean to start over.
+    #[error(
+        "no checkpoint in `{}` can be read, the newest because {reason}; \
+         choose another folder with --out, or remove that one to start over", dir.display()
+    )]
+    NoCheckpoint {
+        /// The folder of the checkpoints.
+        dir: PathBuf,
+        /// What is wrong with the newest.
+        reason: String,
+    },
+    /// A run would go on with options that change its result.
+    #[error("{}", describe_differences(.dir, .differences))]
+    Differs {
+        /// The run's folder.
+        dir: PathBuf,
+        /// Every such key.
+        differences: Vec<Difference>,
+    },
+    /// A run would go on with other images.
+    #[error(
+        "the run in `{}` was started on other images (`{saved}`) than `{now}` holds now; \
+         give it the same images, or choose another folder with --out", dir.display()
+    )]
+    DataDiffers {
+        /// The run's folder.
+        dir: PathBuf,
+        /// Where its images were.
+        saved: String,
+        /// Where the present images are.
+        now: String,
+    },
+    /// The network has fewer classes than the data.
+    #[error("model.num_classes = {have}: the data has {need} classes; set it to {need} or more")]
+    Classes {
+        /// Classes of the network.
+        have: usize,
+        /// Classes of the data.
+        need: usize,
+    },
+    /// Another process trains in the same folder.
+    #[error("another process is training in `{}`; wait for it or choose another --out", dir.display())]
+    Locked {
+        /// The run's folder.
+        dir: PathBuf,
+    },
+    /// Training diverged (spec §3).
+    #[error(
+        "{what} is not a finite number at step {step}, with a learning rate of {lr:e}; {}. \
+         A lower learning rate, a longer warm-up or optim.clip_norm may help",
+        describe_last_good(.last_good)
+    )]
+    NotFinite {
+        /// The quantity.
+        what: &'static str,
+        /// The optimizer step, from 1.
+        step: u64,
+        /// The learning rate of that step.
+        lr: f64,
+        /// The newest checkpoint, from before.
+        last_good: Option<PathBuf>,
+    },
+    /// The operating system refused a background thread.
+    #[error("cannot start a background thread: {0}")]
+    Thread(std::io::Error),
+    /// A background thread ended without saying why: a defect of this program.
+    #[error("the thread that prepares batches ended unexpectedly")]
+    FeedEnded,
+}
+
+fn describe_last_good(last_good: &Option<PathBuf>) -> String {
+    match last_good {
+        Some(path) => format!("the last good checkpoint is `{}`", path.display()),
+        None => "there is no checkpoint from before".into(),
+    }
+}
+
+fn describe_differences(dir: &std::path::Path, differences: &[Difference]) -> String {
+    let mut text = format!(
+        "the run in `{}` cannot go on with other options than it was started with:",
+        dir.display()
+    );
+    for Difference { key, saved, now } in differences {
+        let _ = write!(text, "\n  {key}: started with {saved}, now {now}");
+    }
+    text + "\nRestore them to continue, or choose another folder with --out to start anew"
+}

@@ -1,0 +1,130 @@
+//! Grids of samples from fixed noise and labels: the same images at every step of a run, growing
+//! clearer. They are drawn with the first average of the weights.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jit_data::DataError;
+use jit_data::grid::{grid, png_bytes, to_u8};
+use jit_model::sampler::initial_noise;
+use jit_model::{Denoiser, Device, Params, Sampler};
+
+use crate::config::RunConfig;
+
+/// A grid as a PNG file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// `[height, width, channels]`
+    pub shape: [usize; 3],
+    /// The file.
+    pub png: Vec<u8>,
+}
+
+/// Pixels between the images of a grid.
+const PADDING: usize = 2;
+
+/// Up to this many classes have a column each.
+const MAX_COLUMNS: usize = 20;
+
+/// Draws the grid of `config`; `None` if `stop` was set meanwhile.
+///
+/// # Errors
+/// [`DataError::Encode`] for a number of channels that PNG does not have.
+pub fn draw<D: Device>(
+    dev: &D,
+    denoiser: &Denoiser<D>,
+    params: &Params<D>,
+    config: &RunConfig,
+    stop: &AtomicBool,
+) -> Result<Option<Grid>, DataError> {
+    let sampler = Sampler {
+        dev,
+        net: denoiser.net(),
+        params,
+        rope: denoiser.rope(),
+        objective: denoiser.objective(),
+        config: &config.sample,
+    };
+    let model = &config.model;
+    let (classes, count) = (classes(config), config.train.sample_count);
+    let scale = config.objective.noise_scale(model);
+    let mut images = Vec::with_capacity(count * model.pixels());
+    let indices: Vec<usize> = (0..count).collect();
+    for batch in indices.chunks(config.train.micro_batch()) {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let mut noise = vec![0.0; batch.len() * model.pixels()];
+        for (&i, image) in batch.iter().zip(noise.chunks_mut(model.pixels())) {
+            initial_noise(config.train.seed, i as u64, scale, image);
+        }
+        let labels: Vec<u32> = batch.iter().map(|i| classes[i % classes.len()]).collect();
+        let shape = [batch.len(), model.channels, model.image_size, model.image_size];
+        let drawn = sampler.sample(dev.upload(&noise, &shape), &labels, |_| {});
+        images.extend(to_u8(&dev.download(&drawn)));
+    }
+    let columns = columns(classes.len(), count);
+    let sheet = grid(&images, model.channels, model.image_size, columns, PADDING);
+    let png = png_bytes(&sheet.pixels, sheet.width, sheet.height, sheet.channels)?;
+    Ok(Some(Grid { shape: [sheet.height, sheet.width, sheet.channels], png }))
+}
+
+/// The classes that the images of a grid have in turn; the null class where there are none.
+fn classes(config: &RunConfig) -> Vec<u32> {
+    match (&config.train.sample_classes[..], config.model.num_classes as u32) {
+        ([], 0) => vec![0],
+        ([], classes) => (0..classes).collect(),
+        (chosen, _) => chosen.to_vec(),
+    }
+}
+
+/// A column for each class if they are few, else a square.
+fn columns(classes: usize, count: usize) -> usize {
+    match classes {
+        2..=MAX_COLUMNS => classes,
+        _ => (count as f64).sqrt().ceil() as usize,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::small;
+    use jit_model::Cpu;
+    use jit_model::init::initial_values;
+
+    #[test]
+    fn a_class_has_a_column() {
+        let mut config = small();
+        assert_eq!(classes(&config), (0..10).collect::<Vec<_>>());
+        assert_eq!(columns(10, 40), 10);
+        config.train.sample_classes = vec![7];
+        assert_eq!(classes(&config), [7]);
+        assert_eq!(columns(1, 40), 7);
+        config.train.sample_classes.clear();
+        config.model.num_classes = 0;
+        assert_eq!(classes(&config), [0]);
+        config.model.num_classes = 1000;
+        assert_eq!(columns(classes(&config).len(), 64), 8);
+    }
+
+    #[test]
+    fn the_grid_does_not_depend_on_the_batch_size() {
+        let mut config = small();
+        config.train.sample_count = 5;
+        let denoiser = Denoiser::new(&Cpu, &config.model, &config.objective);
+        let mut values = initial_values(denoiser.registry(), 1);
+        // A new network predicts zero: make it draw something.
+        for value in values.iter_mut().flatten().filter(|value| **value == 0.0) {
+            *value = 0.03;
+        }
+        let params = Params::upload(&Cpu, denoiser.registry(), &values);
+        let never = AtomicBool::new(false);
+        let whole = draw(&Cpu, &denoiser, &params, &config, &never).unwrap().unwrap();
+        config.train.batch_size = 2;
+        let parts = draw(&Cpu, &denoiser, &params, &config, &never).unwrap().unwrap();
+        assert_eq!(whole, parts);
+        assert_eq!(whole.shape[1], 5 * (28 + PADDING) + PADDING);
+        let stopped = draw(&Cpu, &denoiser, &params, &config, &AtomicBool::new(true)).unwrap();
+        assert_eq!(stopped, None);
+    }
+}

@@ -1,0 +1,327 @@
+//! The training loop.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use jit_core::files::write_bytes_atomic;
+use jit_data::Dataset;
+use jit_model::denoiser::Batch;
+use jit_model::init::initial_values;
+use jit_model::net::{DropoutKeys, Mode};
+use jit_model::{Denoiser, Device, Grads, Params};
+
+use crate::accumulate::accumulate;
+use crate::checkpoint::{self, Snapshot, State};
+use crate::config::RunConfig;
+use crate::error::TrainError;
+use crate::feed::{Feed, Micro};
+use crate::journal::Journal;
+use crate::observer::{Observer, Outcome, Plan, StepReport};
+use crate::optimizer::Optimizer;
+use crate::retention;
+use crate::run::Run;
+use crate::samples;
+use crate::tally::Tally;
+
+/// Trains in the folder `dir` until the run is finished or `stop` is set; goes on from the folder's
+/// newest checkpoint if it has one. `dataset` has been checked ([`Dataset::check`]).
+///
+/// # Errors
+/// [`TrainError`]; what was saved before remains, and the same call goes on from there.
+pub fn train<D: Device>(
+    dev: &D,
+    dir: &Path,
+    config: RunConfig,
+    dataset: Arc<Dataset>,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome, TrainError> {
+    let run = Run::open(dir, config, dataset, observer)?;
+    Trainer::new(dev, run)?.train(observer, stop)
+}
+
+/// A run in progress.
+struct Trainer<'a, D: Device> {
+    dev: &'a D,
+    run: Run,
+    denoiser: Denoiser<D>,
+    params: Params<D>,
+    grads: Grads<D>,
+    optimizer: Optimizer<D>,
+    /// Steps done.
+    step: u64,
+    /// Seconds spent on them.
+    elapsed: f64,
+    /// The newest checkpoint.
+    saved: Option<PathBuf>,
+    journal: Journal,
+}
+
+impl<'a, D: Device> Trainer<'a, D> {
+    /// Initialises the weights, or restores everything from the run's checkpoint.
+    fn new(dev: &'a D, run: Run) -> Result<Self, TrainError> {
+        let config = &run.config;
+        let denoiser = Denoiser::new(dev, &config.model, &config.objective);
+        let registry = denoiser.registry();
+        let (params, optimizer) = match &run.resume {
+            Some(checkpoint) => {
+                let params = Params::upload(dev, registry, &checkpoint.weights(registry)?);
+                let state = checkpoint.optimizer(registry)?;
+                (params, Optimizer::restore(dev, registry, &state, &config.optim))
+            }
+            None => {
+                let values = initial_values(registry, config.train.seed);
+                let optimizer = Optimizer::new(dev, registry, &values, &config.optim);
+                (Params::upload(dev, registry, &values), optimizer)
+            }
+        };
+        let grads = Grads::zeros(dev, registry);
+        let step = run.resume.as_ref().map_or(0, |c| c.state.step);
+        let elapsed = run.resume.as_ref().map_or(0.0, |c| c.state.elapsed);
+        let saved = run.resume.as_ref().map(|c| c.dir.clone());
+        let journal = Journal::open(&run.dir, step)?;
+        Ok(Self { dev, run, denoiser, params, grads, optimizer, step, elapsed, saved, journal })
+    }
+
+    fn train(
+        mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome, TrainError> {
+        let config = self.run.config.clone();
+        let images = self.run.dataset.len();
+        let total = config.total_steps(images);
+        observer.start(&Plan {
+            first_step: self.step,
+            total_steps: total,
+            global_batch: config.train.global_batch,
+            images,
+            parameters: self.denoiser.registry().numel(),
+        });
+        // A run that was stopped while it drew a grid draws it now.
+        let mut sampled = self.sample_if_due(observer, stop)?;
+        let mut feed = Feed::start(&config, &self.run.dataset, self.step..total)?;
+        while self.step < total && sampled {
+            let Some(report) = self.take_step(&mut feed, stop)? else { break };
+            if self.step.is_multiple_of(config.train.log_every) {
+                self.journal.step(&report)?;
+            }
+            observer.step(&report);
+            if is_due(self.step, config.train.save_every) {
+                self.save(observer)?;
+            }
+            sampled = self.sample_if_due(observer, stop)?;
+        }
+        self.save(observer)?;
+        let step = self.step;
+        if step >= total && sampled && self.final_samples(observer, stop)? {
+            Ok(Outcome::Finished { step })
+        } else {
+            Ok(Outcome::Stopped { step })
+        }
+    }
+
+    /// One optimizer step over a global batch; `None`, leaving everything as it was, if `stop` was
+    /// set meanwhile.
+    fn take_step(
+        &mut self,
+        feed: &mut Feed,
+        stop: &AtomicBool,
+    ) -> Result<Option<StepReport>, TrainError> {
+        let started = Instant::now();
+        let mut data_wait = Duration::ZERO;
+        let global_batch = self.run.config.train.global_batch;
+        let mut tally = Tally::default();
+        let mut done = 0;
+        self.grads.clear(self.dev);
+        while done < global_batch {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let waiting = Instant::now();
+            let micro = feed.next_micro()?;
+            data_wait += waiting.elapsed();
+            self.accumulate(&micro, &mut tally);
+            done += micro.draw.t.len();
+        }
+
+        let (config, images) = (&self.run.config, self.run.dataset.len());
+        let lr = config.learning_rate(config.epochs_before(self.step, images));
+        let auxiliary = tally.auxiliary();
+        let weight = f64::from(config.objective.auxiliary_weight);
+        let loss = tally.diffusion() + auxiliary.map_or(0.0, |aux| weight * aux);
+        self.require_finite("the loss", loss, lr)?;
+        let grad_norm = self.optimizer.grad_norm(self.dev, &self.grads);
+        self.require_finite("the gradient's norm", grad_norm, lr)?;
+        let registry = self.denoiser.registry();
+        self.optimizer.step(self.dev, registry, &mut self.params, &self.grads, grad_norm, lr);
+
+        self.step += 1;
+        let seconds = started.elapsed().as_secs_f64();
+        self.elapsed += seconds;
+        let (loss_by_t, images_by_t) = tally.by_t();
+        Ok(Some(StepReport {
+            step: self.step,
+            epoch: self.run.config.epochs_before(self.step, images),
+            loss,
+            diffusion: tally.diffusion(),
+            auxiliary,
+            lr,
+            grad_norm,
+            loss_by_t,
+            images_by_t,
+            images_per_second: global_batch as f64 / seconds,
+            data_wait: data_wait.as_secs_f64(),
+            elapsed: self.elapsed,
+        }))
+    }
+
+    /// Adds a micro-batch to the gradient and to the losses.
+    fn accumulate(&mut self, micro: &Micro, tally: &mut Tally) {
+        let train = &self.run.config.train;
+        let draw = &micro.draw;
+        let first = micro.first as u64;
+        let dropout = DropoutKeys {
+            seed: train.seed,
+            step: self.step,
+            samples: (first..first + draw.t.len() as u64).collect(),
+            pass: 0,
+        };
+        let mode = Mode { dropout: Some(&dropout), checkpoint_blocks: train.checkpoint_blocks };
+        let batch = Batch {
+            x: &micro.x,
+            noise: &draw.noise,
+            t: &draw.t,
+            labels: &draw.labels,
+            rotation: &draw.rotation,
+        };
+        let (dev, images) = (self.dev, train.global_batch);
+        let (params, grads) = (&self.params, &mut self.grads);
+        let losses = accumulate(dev, &self.denoiser, params, grads, batch, images, mode);
+        tally.add(&draw.t, &losses);
+    }
+
+    /// Stops a run that has diverged, before it spoils its weights or its checkpoints.
+    fn require_finite(&self, what: &'static str, value: f64, lr: f64) -> Result<(), TrainError> {
+        match value.is_finite() {
+            true => Ok(()),
+            false => {
+                let (step, last_good) = (self.step + 1, self.saved.clone());
+                Err(TrainError::NotFinite { what, step, lr, last_good })
+            }
+        }
+    }
+
+    /// Saves a checkpoint of the last step, unless there is one.
+    fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let checkpoints = self.run.dir.join("checkpoints");
+        if self.saved.as_deref() == Some(&checkpoints.join(checkpoint::folder_name(self.step))) {
+            return Ok(());
+        }
+        let (config, images) = (&self.run.config, self.run.dataset.len());
+        // The last step's update may have overflowed although its loss was finite.
+        let squares: f64 =
+            self.params.iter_mut().map(|w| self.dev.sum_squares(self.dev.value(w))).sum();
+        if !squares.is_finite() {
+            let step = self.step;
+            let last = config.epochs_before(step.saturating_sub(1), images);
+            let (lr, last_good) = (config.learning_rate(last), self.saved.clone());
+            return Err(TrainError::NotFinite { what: "a weight", step, lr, last_good });
+        }
+        self.journal.sync()?;
+        let state = State {
+            step: self.step,
+            position: self.step * config.train.global_batch as u64,
+            seed: config.train.seed,
+            elapsed: self.elapsed,
+            keep: retention::is_kept(&config.train, self.step),
+            data: self.run.data.clone(),
+            source: self.run.source.clone(),
+            class_names: self.run.dataset.class_names().to_vec(),
+            ..State::default()
+        };
+        let path = checkpoint::save(
+            &checkpoints,
+            Snapshot {
+                dev: self.dev,
+                registry: self.denoiser.registry(),
+                params: &self.params,
+                optimizer: &self.optimizer,
+                config,
+                state,
+            },
+        )?;
+        retention::prune(&checkpoints, config.train.keep_last)?;
+        observer.checkpoint(self.step, &path);
+        self.saved = Some(path);
+        Ok(())
+    }
+
+    /// Draws the grid of this step if it is due and missing; false if `stop` was set meanwhile.
+    fn sample_if_due(
+        &mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<bool, TrainError> {
+        match is_due(self.step, self.run.config.train.sample_every) {
+            true => Ok(self.samples(observer, stop)?.is_some()),
+            false => Ok(true),
+        }
+    }
+
+    /// The last grid, which is also `samples.png`; false if `stop` was set meanwhile.
+    fn final_samples(
+        &mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<bool, TrainError> {
+        if self.run.config.train.sample_count == 0 {
+            return Ok(true);
+        }
+        let Some(grid) = self.samples(observer, stop)? else { return Ok(false) };
+        let path = self.run.dir.join("samples.png");
+        std::fs::read(&grid)
+            .map_err(jit_core::files::FileError::at("read", &grid))
+            .and_then(|png| write_bytes_atomic(&path, &png))?;
+        observer.samples(self.step, &path);
+        Ok(true)
+    }
+
+    /// The path of this step's grid, which is drawn if it is missing; `None` if `stop` was set
+    /// meanwhile.
+    fn samples(
+        &mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<PathBuf>, TrainError> {
+        let config = &self.run.config;
+        let path = self.run.dir.join(format!("samples/step-{:08}.png", self.step));
+        if path.exists() || config.train.sample_count == 0 {
+            return Ok(Some(path));
+        }
+        observer.sampling(self.step);
+        let dev = self.dev;
+        let averaged = (!config.optim.ema_decay.is_empty()).then(|| {
+            let values = self.optimizer.average(dev, &self.params, 0);
+            Params::upload(dev, self.denoiser.registry(), &values)
+        });
+        let params = averaged.as_ref().unwrap_or(&self.params);
+        let Some(grid) = samples::draw(dev, &self.denoiser, params, config, stop)? else {
+            return Ok(None);
+        };
+        write_bytes_atomic(&path, &grid.png)?;
+        self.journal.samples(self.step, &grid)?;
+        observer.samples(self.step, &path);
+        Ok(Some(path))
+    }
+}
+
+/// Whether something that happens every so many steps (0: never) happens at `step`.
+fn is_due(step: u64, every: u64) -> bool {
+    step > 0 && every > 0 && step.is_multiple_of(every)
+}
+
+#[cfg(test)]
+mod tests;

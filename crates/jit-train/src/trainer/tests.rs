@@ -1,0 +1,261 @@
+//! Whole runs of a tiny network on the embedded digits.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jit_model::Cpu;
+use jit_model::objective::Auxiliary;
+use jit_model::weights::File;
+use serde_json::Value;
+
+use super::train;
+use crate::checkpoint;
+use crate::config::{RunConfig, Schedule};
+use crate::error::TrainError;
+use crate::observer::{Observer, Outcome, Silent, StepReport};
+use crate::testing::{digits, small};
+
+/// Sets the stop flag when a given number of steps is done.
+struct StopAfter<'a> {
+    steps: u64,
+    stop: &'a AtomicBool,
+}
+
+impl Observer for StopAfter<'_> {
+    fn step(&mut self, report: &StepReport) {
+        self.stop.store(report.step >= self.steps, Ordering::Relaxed);
+    }
+}
+
+fn run(dir: &Path, config: &RunConfig, steps: u64) -> Result<Outcome, TrainError> {
+    let stop = AtomicBool::new(false);
+    let mut observer = StopAfter { steps, stop: &stop };
+    train(&Cpu, dir, config.clone(), digits(config), &mut observer, &stop)
+}
+
+/// The lines of `metrics.jsonl` without what a clock says.
+fn metrics(dir: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+    let timeless = |line: &str| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        for key in ["images_per_second", "data_wait", "elapsed"] {
+            assert!(line.as_object_mut().unwrap().remove(key).is_some(), "{key} is recorded");
+        }
+        line
+    };
+    text.lines().map(timeless).collect()
+}
+
+/// Every tensor file of the newest checkpoint, byte for byte.
+fn tensors(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let checkpoint = checkpoint::latest(&dir.join("checkpoints")).unwrap().checkpoint.unwrap();
+    let names = checkpoint.state.files.keys().filter(|name| name.ends_with(".safetensors"));
+    names.map(|name| (name.clone(), fs::read(checkpoint.dir.join(name)).unwrap())).collect()
+}
+
+#[test]
+fn a_run_that_was_stopped_anywhere_ends_in_the_same_bits() {
+    let mut config = small();
+    // Ten steps over four epochs of two and a half steps each, in micro-batches of 12, 12 and 8,
+    // with everything random that training has.
+    config.train.batch_size = 12;
+    config.optim.schedule = Schedule::Cosine;
+    config.optim.clip_norm = 1.0;
+    config.optim.weight_decay = 0.1;
+    config.objective.auxiliary = Auxiliary::Rotation;
+    config.train.sample_every = 4;
+    config.train.sample_count = 2;
+    let whole = tempfile::tempdir().unwrap();
+    assert_eq!(run(whole.path(), &config, 99).unwrap(), Outcome::Finished { step: 10 });
+    assert_eq!(metrics(whole.path()).len(), 10);
+
+    for stops in [&[1][..], &[3, 4, 5], &[9]] {
+        let parts = tempfile::tempdir().unwrap();
+        for &step in stops {
+            assert_eq!(run(parts.path(), &config, step).unwrap(), Outcome::Stopped { step });
+        }
+        assert_eq!(run(parts.path(), &config, 99).unwrap(), Outcome::Finished { step: 10 });
+        assert_eq!(metrics(whole.path()), metrics(parts.path()), "stopped after {stops:?}");
+        for ((name, a), (_, b)) in tensors(whole.path()).iter().zip(&tensors(parts.path())) {
+            assert!(a == b, "{name} differs when stopped after {stops:?}");
+        }
+        for grid in ["samples/step-00000004.png", "samples/step-00000008.png", "samples.png"] {
+            let read = |dir: &Path| fs::read(dir.join(grid)).unwrap();
+            assert_eq!(read(whole.path()), read(parts.path()), "{grid}");
+        }
+    }
+    assert_eq!(tensors(whole.path()).len(), 4, "weights, two averages, moments");
+}
+
+#[test]
+fn steps_after_the_last_checkpoint_are_repeated_alike() {
+    let mut config = small();
+    config.train.save_every = 3;
+    let whole = tempfile::tempdir().unwrap();
+    run(whole.path(), &config, 99).unwrap();
+    // The state after a kill at step 8: two whole checkpoints, metrics beyond, leftovers.
+    let killed = tempfile::tempdir().unwrap();
+    run(killed.path(), &config, 99).unwrap();
+    let checkpoints = killed.path().join("checkpoints");
+    for step in [9, 10] {
+        fs::remove_dir_all(checkpoints.join(checkpoint::folder_name(step))).unwrap();
+    }
+    fs::create_dir(checkpoints.join(".tmp-abc")).unwrap();
+    assert_eq!(run(killed.path(), &config, 99).unwrap(), Outcome::Finished { step: 10 });
+    assert_eq!(metrics(whole.path()), metrics(killed.path()));
+    assert_eq!(tensors(whole.path()), tensors(killed.path()));
+    assert!(!checkpoints.join(".tmp-abc").exists());
+}
+
+#[test]
+fn a_finished_run_is_left_alone_and_a_longer_one_goes_on() {
+    let mut config = small();
+    config.train.max_steps = 4;
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), &config, 99).unwrap();
+    let before = tensors(dir.path());
+    assert_eq!(run(dir.path(), &config, 99).unwrap(), Outcome::Finished { step: 4 });
+    assert_eq!(tensors(dir.path()), before);
+    config.train.max_steps = 6;
+    assert_eq!(run(dir.path(), &config, 99).unwrap(), Outcome::Finished { step: 6 });
+    assert_eq!(metrics(dir.path()).len(), 6);
+}
+
+#[test]
+fn accumulation_equals_one_large_batch() {
+    // 1×32 = 2×16 = 4×8. The network is the same function of the same numbers; only the order in
+    // which f32 gradients are summed differs.
+    const TOLERANCE: f32 = 1e-5;
+    let weights = |batch_size: usize| {
+        let mut config = small();
+        config.train.batch_size = batch_size;
+        config.train.max_steps = 5;
+        // AdamW divides by the root of the second moment, so that a gradient that is all rounding
+        // moves a weight as much as any other: eps puts a floor under it.
+        config.optim.eps = 1e-3;
+        let dir = tempfile::tempdir().unwrap();
+        run(dir.path(), &config, 99).unwrap();
+        let checkpoint = checkpoint::latest(&dir.path().join("checkpoints")).unwrap();
+        let file =
+            File::open(&checkpoint.checkpoint.unwrap().dir.join("model.safetensors")).unwrap();
+        let names = file.names();
+        let values = names.iter().flat_map(|name| file.tensor(name).unwrap().into_f32());
+        (metrics(dir.path()), values.collect::<Vec<f32>>())
+    };
+    let (one_metrics, one) = weights(32);
+    for batch_size in [16, 8, 12] {
+        let (metrics, parts) = weights(batch_size);
+        let differs = one.iter().zip(&parts).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(differs < TOLERANCE, "weights differ by {differs} at batch size {batch_size}");
+        assert_eq!(metrics[0]["loss"], one_metrics[0]["loss"], "the first loss is exact");
+        assert_eq!(metrics[4]["lr"], one_metrics[4]["lr"]);
+    }
+}
+
+#[test]
+fn training_learns_and_its_average_follows() {
+    let mut config = small();
+    config.model.attention_dropout = 0.0;
+    config.model.projection_dropout = 0.0;
+    config.train.epochs = 24.0;
+    config.optim.lr = 5e-3;
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), &config, 99).unwrap();
+    let losses: Vec<f64> =
+        metrics(dir.path()).iter().map(|line| line["loss"].as_f64().unwrap()).collect();
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    let (first, last) = (mean(&losses[..10]), mean(&losses[losses.len() - 10..]));
+    assert!(last < 0.8 * first, "the loss went from {first} to {last}");
+}
+
+#[test]
+fn divergence_stops_the_run_and_spares_the_checkpoint() {
+    let mut config = small();
+    config.train.save_every = 1;
+    config.optim.warmup_epochs = 0.0;
+    let dir = tempfile::tempdir().unwrap();
+    config.train.max_steps = 2;
+    run(dir.path(), &config, 99).unwrap();
+    let good = tensors(dir.path());
+
+    // Weights of this size overflow the next forward pass.
+    let mut wild = config.clone();
+    wild.optim.lr = 1e30;
+    wild.train.max_steps = 9;
+    let fresh = tempfile::tempdir().unwrap();
+    let error = run(fresh.path(), &wild, 99).unwrap_err();
+    let TrainError::NotFinite { step, lr, last_good, .. } = &error else { panic!("{error}") };
+    assert_eq!((*step, *lr), (2, 1e30));
+    let message = error.to_string();
+    assert!(message.contains("at step 2") && message.contains("1e30"), "{message}");
+    let last_good = last_good.as_ref().unwrap();
+    assert!(message.contains(&last_good.display().to_string()), "{message}");
+    checkpoint::Checkpoint::open(last_good).unwrap();
+    assert_eq!(tensors(dir.path()), good);
+}
+
+#[test]
+fn changed_options_are_refused_with_both_values() {
+    let config = small();
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), &config, 2).unwrap();
+    let before = fs::read(dir.path().join("config.toml")).unwrap();
+
+    let mut other = config.clone();
+    other.optim.lr = 0.5;
+    other.train.seed = 3;
+    let message = run(dir.path(), &other, 99).unwrap_err().to_string();
+    assert!(message.contains("optim.lr: started with 0.001, now 0.5"), "{message}");
+
+    let mut fewer_images = config.clone();
+    fewer_images.data.subset = 0.02;
+    let message = run(dir.path(), &fewer_images, 99).unwrap_err().to_string();
+    assert!(message.contains("data.subset: started with 0.01, now 0.02"), "{message}");
+
+    let other_images = digits(&fewer_images);
+    let stop = AtomicBool::new(false);
+    let error = train(&Cpu, dir.path(), config, other_images, &mut Silent, &stop).unwrap_err();
+    assert!(matches!(error, TrainError::DataDiffers { .. }), "{error}");
+    assert_eq!(fs::read(dir.path().join("config.toml")).unwrap(), before, "nothing was changed");
+}
+
+#[test]
+fn a_folder_has_one_trainer() {
+    struct Nested(RunConfig, std::path::PathBuf);
+    impl Observer for Nested {
+        fn step(&mut self, _: &StepReport) {
+            let error = run(&self.1, &self.0, 99).unwrap_err();
+            assert!(matches!(error, TrainError::Locked { .. }), "{error}");
+        }
+    }
+    let mut config = small();
+    config.train.max_steps = 1;
+    let dir = tempfile::tempdir().unwrap();
+    let mut observer = Nested(config.clone(), dir.path().into());
+    let stop = AtomicBool::new(false);
+    let images = digits(&config);
+    train(&Cpu, dir.path(), config, images, &mut observer, &stop).unwrap();
+}
+
+#[test]
+fn a_network_needs_a_class_for_each_of_the_data() {
+    let mut config = small();
+    config.model.num_classes = 4;
+    let dir = tempfile::tempdir().unwrap();
+    let error = run(dir.path(), &config, 99).unwrap_err();
+    assert!(matches!(error, TrainError::Classes { have: 4, need: 10 }), "{error}");
+}
+
+#[test]
+fn the_effective_configuration_is_one_that_can_be_given_back() {
+    let mut config = small();
+    config.train.max_steps = 1;
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), &config, 99).unwrap();
+    let text = fs::read_to_string(dir.path().join("config.toml")).unwrap();
+    assert_eq!(RunConfig::from_toml(&text).unwrap(), config);
+    let manifest = fs::read(dir.path().join("manifest.json")).unwrap();
+    let manifest: jit_data::Manifest = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest.images.len(), 80);
+}
