@@ -11,7 +11,7 @@
 use super::{
     Inputs,
     heads::{gather, norm_and_rotate, norm_and_rotate_grad},
-    product::{Tiles, multiply},
+    product::{Tiles, fill_left, multiply},
     softmax::{fill_keep, softmax_grad},
 };
 use crate::{buffer::Buffer, cpu::Level, disjoint::Disjoint, gemm::tile::MAX_NR};
@@ -87,8 +87,8 @@ pub fn head_backward(
                     *d = row[lane];
                 }
             }
-            tiles.fill_left(&weights, count, depth, first - block, &mut weights_left);
-            tiles.fill_left(&dlogits, count, depth, first - block, &mut dlogits_left);
+            fill_left(level, &weights, count, depth, first - block, &mut weights_left);
+            fill_left(level, &dlogits, count, depth, first - block, &mut dlogits_left);
         }
         let (weights, dlogits) =
             (&weights_left[..padded_n * depth], &dlogits_left[..padded_n * depth]);

@@ -57,20 +57,6 @@ impl Tiles {
         pack(self.level, width, src, &mut packed);
         packed
     }
-
-    /// Copies a part of a left operand `[R/MR, depth, MR]`: the inner indices `first..first + cols`
-    /// are the first `cols` columns of `src` `[R, NR]`, R a multiple of MR.
-    pub fn fill_left(self, src: &[f32], cols: usize, depth: usize, first: usize, left: &mut [f32]) {
-        let strips = left.chunks_exact_mut(depth * self.mr);
-        for (rows, strip) in src.chunks_exact(self.mr * self.nr).zip(strips) {
-            let strip = &mut strip[first * self.mr..][..cols * self.mr];
-            for (r, row) in rows.chunks_exact(self.nr).enumerate() {
-                for (to, value) in strip.chunks_exact_mut(self.mr).zip(row) {
-                    to[r] = *value;
-                }
-            }
-        }
-    }
 }
 
 simd_kernel! {
@@ -80,6 +66,12 @@ simd_kernel! {
         level; left: &[f32], panel: &[f32], depth: usize, c: &mut [f32], row_stride: usize,
         add: bool,
     ) = multiply_kernel;
+
+    /// Writes a part of a left operand `[R/MR, depth, MR]`: its inner indices `first..first + cols`
+    /// become the first `cols` columns of `src` `[R, NR]`.
+    pub fn fill_left(
+        level; src: &[f32], cols: usize, depth: usize, first: usize, left: &mut [f32],
+    ) = fill_left_kernel;
 }
 
 #[inline(always)]
@@ -102,6 +94,26 @@ fn multiply_kernel<S: Tile>(
         unsafe {
             let c = c.as_mut_ptr().add(i * S::MR * row_stride);
             s.multiply(strip, panel, c, row_stride, update);
+        }
+    }
+}
+
+#[inline(always)]
+fn fill_left_kernel<S: Tile>(
+    _: S,
+    src: &[f32],
+    cols: usize,
+    depth: usize,
+    first: usize,
+    left: &mut [f32],
+) {
+    let strips = left.chunks_exact_mut(depth * S::MR);
+    for (rows, strip) in src.chunks_exact(S::MR * S::NR).zip(strips) {
+        let strip = &mut strip[first * S::MR..][..cols * S::MR];
+        for (c, to) in strip.chunks_exact_mut(S::MR).enumerate() {
+            for (r, to) in to.iter_mut().enumerate() {
+                *to = rows[r * S::NR + c];
+            }
         }
     }
 }
