@@ -51,7 +51,7 @@ mod tests {
 
     use super::*;
     use crate::config::OptimConfig;
-    use crate::testing::golden;
+    use crate::testing::{golden, golden_rates};
 
     /// Largest difference relative to the largest expected value.
     fn error(actual: &[f32], expected: &[f32]) -> f32 {
@@ -97,9 +97,10 @@ mod tests {
         let mut optimizer = Optimizer::new(&Cpu, registry, &start, &config);
 
         let tensor = |name: &str| file.tensor(&format!("micro.{name}")).unwrap();
-        let [x, noise, t, rates] = ["x", "noise", "t", "lr"].map(|name| tensor(name).into_f32());
+        let [x, noise, t] = ["x", "noise", "t"].map(|name| tensor(name).into_f32());
         let labels: Vec<u32> =
             tensor("y").to_i64().unwrap().into_iter().map(|y| y as u32).collect();
+        let rates = golden_rates();
         let size = 4;
         let pixels = size * model.pixels();
         let recorded: Vec<Recorded<'_>> = (0..20)
@@ -111,7 +112,7 @@ mod tests {
                     labels: &labels[i * size..][..size],
                     rotation: &[],
                 },
-                lr: f64::from(rates[i]),
+                lr: rates[i],
             })
             .collect();
         let accumulation = number("accumulation") as usize;

@@ -34,7 +34,7 @@ impl RunConfig {
 mod tests {
     use super::*;
     use crate::config::OptimConfig;
-    use crate::testing::golden;
+    use crate::testing::{golden, golden_rates};
 
     #[test]
     fn the_warm_up_is_the_references() {
@@ -46,12 +46,8 @@ mod tests {
             ..OptimConfig::default()
         };
         let config = RunConfig { optim, ..RunConfig::default() };
-        let rates = file.tensor("micro.lr").unwrap();
-        let jit_model::weights::TensorData::F64(rates) = rates.data else {
-            panic!("the rates are stored in f64")
-        };
         let per_epoch = number("micro_batches_per_epoch");
-        for (i, &expected) in rates.iter().enumerate() {
+        for (i, expected) in golden_rates().into_iter().enumerate() {
             assert_eq!(config.learning_rate(i as f64 / per_epoch), expected, "micro-batch {i}");
         }
     }

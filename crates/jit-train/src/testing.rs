@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jit_data::Dataset;
 use jit_model::ModelConfig;
-use jit_model::weights::File;
+use jit_model::weights::{File, TensorData};
 
 use crate::config::RunConfig;
 
@@ -15,10 +15,17 @@ pub fn golden() -> File {
         .unwrap()
 }
 
+/// The learning rate before each of its micro-batches.
+pub fn golden_rates() -> Vec<f64> {
+    match golden().tensor("micro.lr").unwrap().data {
+        TensorData::F64(rates) => rates,
+        other => panic!("the rates are stored as f64, not {other:?}"),
+    }
+}
+
 /// A run of a tiny network on 80 digits, 32 a step, in a fraction of a second.
 pub fn small() -> RunConfig {
-    let mut config = RunConfig::default();
-    config.model = ModelConfig {
+    let model = ModelConfig {
         image_size: 28,
         channels: 1,
         patch_size: 14,
@@ -33,6 +40,7 @@ pub fn small() -> RunConfig {
         projection_dropout: 0.1,
         ..ModelConfig::default()
     };
+    let mut config = RunConfig { model, ..RunConfig::default() };
     config.data.subset = 0.01;
     config.data.workers = 2;
     config.optim.lr = 1e-3;
