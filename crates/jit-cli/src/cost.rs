@@ -32,8 +32,8 @@ pub fn parameters(registry: &Registry) -> Vec<(&'static str, u64)> {
         let starts = |p: &&str| !p.starts_with('.') && name.starts_with(*p);
         let within = |p: &&str| p.starts_with('.') && name.contains(*p);
         // Whole prefixes first: the final layer has a modulation of its own.
-        let found = PARTS.iter().position(|(_, keys)| keys.iter().any(|k| starts(k)));
-        found.or_else(|| PARTS.iter().position(|(_, keys)| keys.iter().any(|k| within(k))))
+        let found = PARTS.iter().position(|(_, keys)| keys.iter().any(starts));
+        found.or_else(|| PARTS.iter().position(|(_, keys)| keys.iter().any(within)))
     };
     let mut sums = [0u64; PARTS.len()];
     for spec in registry.specs() {

@@ -123,24 +123,24 @@ impl<F: FlagSet + Clone + std::fmt::Debug> ConfigArgs<F> {
     /// Lays file, preset and flags over the built-in values, in this order.
     ///
     /// # Errors
-    /// A file that cannot be read, an unknown preset or key, a value of the wrong type.
+    /// As [`ConfigArgs::lay_over`].
     pub fn layers<'a>(&self, options: &'a Options) -> Outcome<Layers<'a>> {
         let mut layers = Layers::new(options);
+        self.lay_over(&mut layers)?;
+        Ok(layers)
+    }
+
+    /// Lays file, preset and flags over layers that stand already, such as what a checkpoint tells.
+    ///
+    /// # Errors
+    /// A file that cannot be read, an unknown preset or key, a value of the wrong type.
+    pub fn lay_over(&self, layers: &mut Layers<'_>) -> Outcome {
         if let Some(path) = &self.config {
             let text = std::fs::read_to_string(path)
                 .map_err(jit_core::files::FileError::at("read", path))
                 .map_err(Failure::usage)?;
             layers.add_text(&text, Origin::File(path.clone())).map_err(Failure::usage)?;
         }
-        self.lay_over(&mut layers)?;
-        Ok(layers)
-    }
-
-    /// Lays preset and flags over layers that stand already, such as a run's own configuration.
-    ///
-    /// # Errors
-    /// An unknown preset or key, a value of the wrong type.
-    pub fn lay_over(&self, layers: &mut Layers<'_>) -> Outcome {
         if let Some(name) = &self.preset {
             let table = presets::table(name).map_err(Failure::usage)?;
             layers.add(&table, Origin::Preset(name.clone())).map_err(Failure::usage)?;

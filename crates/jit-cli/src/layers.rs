@@ -45,7 +45,7 @@ pub enum LayerError {
         hint: String,
     },
     /// A value of the wrong type.
-    #[error("{origin}: `{path}` cannot be {value}; expected {expected}{hint}")]
+    #[error("{origin}: `{path}` cannot be {value}; expected {expected}")]
     WrongType {
         /// Who set it.
         origin: Origin,
@@ -53,10 +53,8 @@ pub enum LayerError {
         path: String,
         /// The value.
         value: String,
-        /// What would be valid.
+        /// What would be valid, with the nearest valid name if one is near.
         expected: String,
-        /// The nearest valid name, or nothing.
-        hint: String,
     },
     /// A `--set` that is not an assignment.
     #[error("`--set {0}`: expected section.key=value")]
@@ -211,8 +209,7 @@ fn wrong_type(
         origin,
         path: path.to_string(),
         value: value.to_string(),
-        expected: spec.kind.to_string(),
-        hint,
+        expected: format!("{}{hint}", spec.kind),
     }
 }
 

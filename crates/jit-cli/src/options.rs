@@ -107,7 +107,7 @@ impl Kind {
     }
 }
 
-/// All options of a configuration, in the order of its declaration.
+/// All options of a configuration, sorted by path.
 #[derive(Clone, Debug)]
 pub struct Options {
     specs: Vec<OptionSpec>,
@@ -129,7 +129,7 @@ impl Options {
         options
     }
 
-    /// The options, in the order of their declaration.
+    /// The options, sorted by path.
     pub fn specs(&self) -> &[OptionSpec] {
         &self.specs
     }

@@ -61,12 +61,6 @@ pub fn open<F: FlagSet + Clone + std::fmt::Debug>(
             (path.to_path_buf(), state)
         }
     };
-    if let Some(path) = &args.config {
-        let text = std::fs::read_to_string(path)
-            .map_err(jit_core::files::FileError::at("read", path))
-            .map_err(Failure::usage)?;
-        layers.add_text(&text, Origin::File(path.clone())).map_err(Failure::usage)?;
-    }
     args.lay_over(&mut layers)?;
     let mut config: RunConfig = layers.build().map_err(Failure::usage)?;
     if config.model.in_context_len > 0 && layers.origin("model.in_context_start").is_none() {

@@ -19,7 +19,8 @@ pub struct Progress {
     total: u64,
     first: u64,
     started: Instant,
-    printed: Option<Instant>,
+    /// When the last line was printed where there is no terminal.
+    printed: Instant,
 }
 
 impl Progress {
@@ -33,7 +34,8 @@ impl Progress {
             }
             bar
         });
-        Self { bar, unit, total, first, started: Instant::now(), printed: None }
+        let now = Instant::now();
+        Self { bar, unit, total, first, started: now, printed: now }
     }
 
     /// `done` of the total are done; `message` says more.
@@ -44,8 +46,8 @@ impl Progress {
                 bar.set_position(done);
                 bar.set_message(text);
             }
-            None if done >= self.total || self.printed.is_none_or(|t| t.elapsed() >= INTERVAL) => {
-                self.printed = Some(Instant::now());
+            None if done >= self.total || self.printed.elapsed() >= INTERVAL => {
+                self.printed = Instant::now();
                 say(&format!("{} {done}/{}  {text}", self.unit, self.total));
             }
             None => {}

@@ -1,5 +1,8 @@
 //! What `jit` says when it cannot do what was asked, and the commands that only tell.
 
+// Lints know test functions, not their helpers.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 use common::{Place, golden};
 

@@ -1,5 +1,8 @@
 //! The golden cases of the reference implementation, through the code behind `jit verify`.
 
+// Lints know test functions, not their helpers.
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

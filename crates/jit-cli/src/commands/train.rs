@@ -34,7 +34,11 @@ pub fn run(args: &TrainArgs, out: &mut dyn Write) -> Outcome {
         config.model.image_size,
         config.model.channels,
         config.train.seed,
-    )?;
+    )
+    .map_err(|error| match layers.origin("data.path") {
+        Some(_) => error.into(),
+        None => Failure::usage(error).help("give your images with --data DIR"),
+    })?;
     config.model.num_classes = classes(&config, &dataset, &layers)?;
     config.validate().map_err(Failure::usage)?;
     check(&mut dataset, &config)?;
