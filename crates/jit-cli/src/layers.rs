@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::options::Options;
+use crate::options::{Kind, OptionSpec, Options};
 
 /// Who set a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,13 +192,7 @@ impl<'a> Layers<'a> {
     }
 }
 
-fn wrong_type(
-    path: &str,
-    value: &Value,
-    spec: &crate::options::OptionSpec,
-    origin: Origin,
-) -> LayerError {
-    use crate::options::Kind;
+fn wrong_type(path: &str, value: &Value, spec: &OptionSpec, origin: Origin) -> LayerError {
     let hint = match (&spec.kind, value) {
         (Kind::Choice(names), Value::String(s)) => {
             jit_core::suggest::hint(s, names.iter().map(String::as_str))

@@ -18,7 +18,6 @@ pub mod failure;
 pub mod flags;
 pub mod interrupt;
 pub mod layers;
-pub mod npz;
 pub mod options;
 pub mod presets;
 pub mod shape;

@@ -5,7 +5,7 @@
 
 mod common;
 use common::{Place, golden};
-use jit_model::weights::File;
+use jit_model::weights::{File, Npz};
 
 /// A run whose network draws more than noise: ten steps are enough to leave zero.
 fn trained() -> Place {
@@ -49,6 +49,9 @@ fn every_output_has_its_size() {
         (picture.width(), picture.height())
     };
     assert_eq!(size("a.png"), (2 * 30 + 2, 2 * 30 + 2), "a column a class");
+    let archive = Npz::open(&place.path("a.npz")).unwrap();
+    assert_eq!(archive.array("arr_0").unwrap().shape, [4, 28, 28, 1]);
+    assert_eq!(archive.array("arr_1").unwrap().to_i64(), Some(vec![3, 7, 3, 7]));
     assert_eq!(size("t.png"), (5 * 30 + 2, 4 * 30 + 2), "a row an image, a column a step");
     place.ok(&format!("{line} --out same.png"));
     assert_eq!(place.bytes("a.png"), place.bytes("same.png"));

@@ -2,15 +2,18 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use jit_data::grid::{Sheet, grid, interleave, save_png, to_u8};
+use jit_model::objective::Auxiliary;
 use jit_model::sampler::initial_noise;
-use jit_model::{Cpu, Denoiser, Device, ModelConfig, Params, Sampler};
+use jit_model::weights::{Tensor, TensorData, write_npz};
+use jit_model::{Cpu, Denoiser, Device, ModelConfig, ObjectiveConfig, Params, Sampler};
+use jit_train::RunConfig;
 
 use crate::classes;
 use crate::cli::SampleArgs;
 use crate::failure::{Failure, Outcome};
-use crate::npz::{self, Array};
 use crate::source::{self, Source};
 use crate::terminal::Progress;
 use crate::{interrupt, shape};
@@ -145,7 +148,7 @@ fn draw<D: Device>(
         if keep {
             drawn.images.extend(images);
         }
-        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) {
             progress.finish();
             return Err(Failure::new(format!("stopped after {} images", first + labels.len())));
         }
@@ -155,9 +158,8 @@ fn draw<D: Device>(
 }
 
 /// The objective without its auxiliary loss: drawing needs no head.
-fn without_head(config: &jit_train::RunConfig) -> jit_model::ObjectiveConfig {
-    let auxiliary = jit_model::objective::Auxiliary::None;
-    jit_model::ObjectiveConfig { auxiliary, ..config.objective.clone() }
+fn without_head(config: &RunConfig) -> ObjectiveConfig {
+    ObjectiveConfig { auxiliary: Auxiliary::None, ..config.objective.clone() }
 }
 
 fn sheet(images: &[u8], model: &ModelConfig, columns: usize) -> Sheet {
@@ -176,13 +178,13 @@ fn save_each(dir: &Path, images: &[u8], model: &ModelConfig, first: usize) -> Ou
 
 fn save_npz(path: &Path, images: &[u8], labels: &[u32], model: &ModelConfig) -> Outcome {
     let (side, channels) = (model.image_size, model.channels);
-    let pixels = images.chunks(model.pixels()).flat_map(|i| interleave(i, channels));
-    let pixels: Vec<u8> = pixels.collect();
-    let classes: Vec<u8> = labels.iter().flat_map(|&y| i64::from(y).to_le_bytes()).collect();
-    let shape = [labels.len(), side, side, channels];
-    let arrays = [
-        Array { name: "arr_0", descr: "|u1", shape: &shape, bytes: &pixels },
-        Array { name: "arr_1", descr: "<i8", shape: &shape[..1], bytes: &classes },
-    ];
-    Ok(npz::save(path, &arrays)?)
+    let data = TensorData::I64(labels.iter().map(|&y| i64::from(y)).collect());
+    let classes = Tensor { shape: vec![labels.len()], data };
+    Ok(write_npz(path, |archive| {
+        archive.stream_u8("arr_0", &[labels.len(), side, side, channels], |file| {
+            let mut images = images.chunks(model.pixels());
+            images.try_for_each(|planes| file.write_all(&interleave(planes, channels)))
+        })?;
+        archive.array("arr_1", &classes)
+    })?)
 }

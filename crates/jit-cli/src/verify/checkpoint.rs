@@ -3,14 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use jit_model::config::PatchEmbedKind;
+use jit_model::config::{MlpKind, PatchEmbedKind};
 use jit_model::weights::load_state;
 use jit_model::{Device, Net, Params};
 
 use super::VerifyError;
 use super::case::Case;
 use super::measure::{Check, tolerance};
-use crate::shape;
+use crate::{options, shape};
 
 /// Prefix of the outputs; the name of the set of weights follows.
 pub const OUTPUT: &str = "x_pred.";
@@ -44,11 +44,11 @@ pub fn verify<D: Device>(
         let channels = expected.shape("z")?.get(1).copied();
         model.channels = channels.unwrap_or(model.channels);
         let arguments = shape::from_arguments(&state.metadata);
-        if crate::options::lookup(&arguments, "model.patch_embed").is_some() {
+        if options::lookup(&arguments, "model.patch_embed").is_some() {
             model.patch_embed = PatchEmbedKind::Silu;
         }
         if state.tensors.contains_key("net.blocks.0.mlp.0.weight") {
-            model.mlp = jit_model::config::MlpKind::Bottleneck;
+            model.mlp = MlpKind::Bottleneck;
         }
         expected.check_model(&model)?;
 
