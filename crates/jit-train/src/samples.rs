@@ -22,6 +22,10 @@ pub struct Grid {
 /// Pixels between the images of a grid.
 const PADDING: usize = 2;
 
+/// At most this many images are drawn at once, so that a grid of large images needs no more memory
+/// than training and a request to stop is soon heard. The images do not depend on it.
+const MAX_BATCH: usize = 16;
+
 /// Up to this many classes have a column each.
 const MAX_COLUMNS: usize = 20;
 
@@ -49,7 +53,7 @@ pub fn draw<D: Device>(
     let scale = config.objective.noise_scale(model);
     let mut images = Vec::with_capacity(count * model.pixels());
     let indices: Vec<usize> = (0..count).collect();
-    for batch in indices.chunks(config.train.micro_batch()) {
+    for batch in indices.chunks(config.train.micro_batch().min(MAX_BATCH)) {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
