@@ -4,7 +4,7 @@ use crate::config::ModelConfig;
 use crate::device::Device;
 use crate::init::Init;
 use crate::linear::Linear;
-use crate::objective::{Auxiliary, AuxHeadKind};
+use crate::objective::{AuxHeadKind, Auxiliary};
 use crate::params::{Grads, Params, Registry};
 
 /// `Linear(D, D) → SiLU → Linear(D, out)` as in the published code, or one Linear as in the text.
@@ -35,7 +35,8 @@ impl AuxHead {
             Auxiliary::Rotation => ("rotation_head", 4),
         };
         let dim = c.hidden_size;
-        let mut linear = |name: &str, outputs| Linear::new(r, name, dim, outputs, Init::XavierUniform);
+        let mut linear =
+            |name: &str, outputs| Linear::new(r, name, dim, outputs, Init::XavierUniform);
         Some(match kind {
             AuxHeadKind::Mlp => Self {
                 hidden: Some(linear(&format!("{name}.0"), dim)),

@@ -3,10 +3,11 @@
 use crate::bottleneck_mlp::{self, BottleneckMlp};
 use crate::config::{MlpKind, ModelConfig};
 use crate::device::{Device, Modulation};
+use crate::dropout::BlockDropout;
 use crate::init::Init;
 use crate::linear::Linear;
 use crate::params::{Grads, ParamId, Params, Registry};
-use crate::self_attention::{self, BlockDropout, SelfAttention};
+use crate::self_attention::{self, SelfAttention};
 use crate::swiglu::{self, SwiGlu};
 
 /// The six vectors of a block's modulation, in the reference's order.

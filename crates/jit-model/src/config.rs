@@ -205,11 +205,21 @@ impl ModelConfig {
             ("hidden_size", self.hidden_size, 8 * d * d),
             ("num_classes", self.num_classes, (self.num_classes as u128 + 1) * d),
             ("image_size", self.image_size, (grid * grid + self.in_context_len as u128) * 8 * d),
-            ("bottleneck_dim", self.bottleneck_dim, (self.bottleneck_dim as u128) * (d + self.patch_dim() as u128)),
+            (
+                "bottleneck_dim",
+                self.bottleneck_dim,
+                (self.bottleneck_dim as u128) * (d + self.patch_dim() as u128),
+            ),
             ("patch_size", self.patch_size, self.patch_dim() as u128 * d),
         ] {
             if elements > MAX_ELEMENTS {
-                return fail(key, &value, format!("would need a tensor of {elements} values; the limit is {MAX_ELEMENTS}"));
+                return fail(
+                    key,
+                    &value,
+                    format!(
+                        "would need a tensor of {elements} values; the limit is {MAX_ELEMENTS}"
+                    ),
+                );
             }
         }
         Ok(())

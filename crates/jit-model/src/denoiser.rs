@@ -1,9 +1,10 @@
 //! The network with its objective: `L = L_diff + λ·L_aux` and its gradient (spec §2).
 
-use crate::aux_head::{self, AuxHead};
+use crate::aux_head::AuxHead;
 use crate::config::ModelConfig;
 use crate::device::{Device, Diffusion};
-use crate::net::{DropoutKeys, Mode, Net, Rope};
+use crate::dropout::DropoutKeys;
+use crate::net::{Mode, Net, Rope};
 use crate::objective::{Auxiliary, ObjectiveConfig, RotationKind};
 use crate::params::{Grads, Params, Registry};
 
@@ -117,15 +118,14 @@ impl<D: Device> Denoiser<D> {
         let c = self.net.config();
         let shape = [batch.t.len(), c.channels, c.image_size, c.image_size];
         let mut x = dev.upload(batch.x, &shape);
-        let rotation = (self.objective.auxiliary == Auxiliary::Rotation)
-            .then_some(self.objective.rotation);
+        let rotation =
+            (self.objective.auxiliary == Auxiliary::Rotation).then_some(self.objective.rotation);
         if rotation == Some(RotationKind::InPlace) {
             x = dev.rot90(&x, batch.rotation);
         }
         let noise = dev.upload(batch.noise, &shape);
         let z = dev.interpolate(&x, &noise, batch.t);
-        let (output, saved) =
-            self.net.forward(dev, p, &self.rope, &z, batch.t, batch.labels, mode);
+        let (output, saved) = self.net.forward(dev, p, &self.rope, &z, batch.t, batch.labels, mode);
 
         let terms = Diffusion {
             z: &z,
@@ -157,7 +157,6 @@ impl<D: Device> Denoiser<D> {
     }
 
     /// The head's loss on a feature and, when training, the gradient of that feature.
-    #[allow(clippy::too_many_arguments)]
     fn auxiliary(
         &self,
         dev: &D,
@@ -178,12 +177,11 @@ impl<D: Device> Denoiser<D> {
             Auxiliary::Time | Auxiliary::None => dev.squared_error(&prediction, batch.t, scale),
         };
         let dfeature = weight.is_some().then(|| head.backward(dev, p, g, &saved, &dprediction));
-        let feature = aux_head::AuxHead::feature(saved);
+        let feature = AuxHead::feature(saved);
         (AuxLosses { loss, prediction, feature, z_rotated: None }, dfeature)
     }
 
     /// The network on the rotated z, seen by the auxiliary loss alone.
-    #[allow(clippy::too_many_arguments)]
     fn second_pass(
         &self,
         dev: &D,

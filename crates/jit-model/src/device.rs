@@ -110,7 +110,6 @@ pub trait Device: Send + Sync {
         m: Modulation<'_, Self::Tensor>,
     ) -> Self::Tensor;
     /// Gradient of [`Device::rms_norm_modulate`], added into `dx`, `dweight` and `dmod` `[B, k·D]`.
-    #[allow(clippy::too_many_arguments)]
     fn rms_norm_modulate_grad(
         &self,
         x: &Self::Tensor,
@@ -122,11 +121,8 @@ pub trait Device: Send + Sync {
         dmod: &mut Self::Tensor,
     );
     /// qkv `[B, N, 3·D]` → (output `[B, N, D]`, log-sum-exp of each row `[B, H, N]`).
-    fn attention(
-        &self,
-        qkv: &Self::Tensor,
-        a: Attention<'_, Self>,
-    ) -> (Self::Tensor, Self::Tensor);
+    fn attention(&self, qkv: &Self::Tensor, a: Attention<'_, Self>)
+    -> (Self::Tensor, Self::Tensor);
     /// Gradient of [`Device::attention`] with respect to qkv; probabilities are recomputed.
     fn attention_grad(
         &self,

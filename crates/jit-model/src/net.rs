@@ -1,16 +1,14 @@
 //! The network `net(z, t, y) → x̂`: patches in, blocks, pixels out.
 
-use jit_core::rng::{Purpose, Stream};
-
 use crate::block::{self, Block, Inputs};
 use crate::config::ModelConfig;
-use crate::device::{Device, Dropout};
+use crate::device::Device;
+use crate::dropout::{BlockDropout, DropoutKeys};
 use crate::final_layer::{self, FinalLayer};
 use crate::init::Init;
 use crate::params::{Grads, ParamId, Params, Registry};
 use crate::patch_embed::{self, PatchEmbed};
 use crate::rope;
-use crate::self_attention::BlockDropout;
 use crate::time_embed::{self, TimeEmbed};
 
 /// The JiT network: layers and their parameters' declarations, no values.
@@ -30,19 +28,6 @@ pub struct Net {
 pub struct Rope<T> {
     image: T,
     with_context: T,
-}
-
-/// Which images of which step a batch holds: the address of its dropout masks.
-#[derive(Clone, Debug)]
-pub struct DropoutKeys {
-    /// The run's seed.
-    pub seed: u64,
-    /// Optimizer step.
-    pub step: u64,
-    /// Index of each image in the global batch.
-    pub samples: Vec<u64>,
-    /// 0 for the pass that the diffusion loss sees, 1 for a second pass over the same images.
-    pub pass: u32,
 }
 
 /// How a forward pass is run.
@@ -143,8 +128,9 @@ impl Net {
         let condition = dev.silu(&c);
 
         let mut blocks = Vec::with_capacity(self.blocks.len());
-        let dropout: Vec<_> =
-            (0..self.blocks.len()).map(|i| mode.dropout.and_then(|k| self.dropout(k, i))).collect();
+        let dropout: Vec<_> = (0..self.blocks.len())
+            .map(|i| mode.dropout.and_then(|keys| BlockDropout::new(&self.config, keys, i)))
+            .collect();
         for (i, layer) in self.blocks.iter().enumerate() {
             if let Some(context) = self.context_before(dev, p, i, labels) {
                 x = dev.concat_tokens(&context, &x);
@@ -233,8 +219,7 @@ impl Net {
             dx = dev.concat_tokens(&context, &dx);
         }
         for (i, (layer, block)) in self.blocks.iter().zip(saved.blocks).enumerate().rev() {
-            let inputs =
-                self.inputs(dev, p, rope, &saved.condition, saved.dropout[i].as_ref(), i);
+            let inputs = self.inputs(dev, p, rope, &saved.condition, saved.dropout[i].as_ref(), i);
             let block = match block {
                 SavedBlock::Whole(saved) => saved,
                 SavedBlock::Input(x) => layer.forward(&inputs, x).1,
@@ -288,30 +273,5 @@ impl Net {
         let context = self.context_positions.is_some() && i >= self.config.in_context_start;
         let rope = if context { &rope.with_context } else { &rope.image };
         Inputs { dev, params, condition, rope, dropout }
-    }
-
-    /// The masks of block `i`, if it drops anything.
-    fn dropout(&self, keys: &DropoutKeys, i: usize) -> Option<BlockDropout> {
-        let c = &self.config;
-        if !c.drops_in(i) || (c.attention_dropout == 0.0 && c.projection_dropout == 0.0) {
-            return None;
-        }
-        // Two masks of the projection kind a block: after the attention and inside the MLP.
-        let layer = 2 * (keys.pass * c.depth as u32 + i as u32);
-        let mask = |rate: f32, purpose, layer| {
-            (rate > 0.0).then(|| Dropout {
-                rate,
-                streams: keys
-                    .samples
-                    .iter()
-                    .map(|&s| Stream::new(keys.seed, purpose, keys.step, s).with_layer(layer))
-                    .collect(),
-            })
-        };
-        Some(BlockDropout {
-            attention: mask(c.attention_dropout, Purpose::AttentionDropout, layer),
-            projection: mask(c.projection_dropout, Purpose::ProjectionDropout, layer),
-            mlp: mask(c.projection_dropout, Purpose::ProjectionDropout, layer + 1),
-        })
     }
 }

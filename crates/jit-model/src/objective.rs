@@ -124,7 +124,12 @@ impl ObjectiveConfig {
                 "0 (automatic) or more",
             ),
             ("label_drop", self.label_drop, (0.0..=1.0).contains(&self.label_drop), probability),
-            ("auxiliary_weight", self.auxiliary_weight, self.auxiliary_weight.is_finite(), "a finite number"),
+            (
+                "auxiliary_weight",
+                self.auxiliary_weight,
+                self.auxiliary_weight.is_finite(),
+                "a finite number",
+            ),
         ];
         match checks.into_iter().find(|(_, _, ok, _)| !ok) {
             Some((key, value, _, expected)) => Err(ObjectiveError { key, value, expected }),

@@ -64,9 +64,12 @@ mod tests {
             assert_eq!(model(&name).unwrap().validate(), Ok(()), "{name}");
         }
         // Spec §1: 131 M, 459 M, 953 M and 2 B parameters.
-        for (name, millions, tolerance) in
-            [("JiT-B/16", 131, 1), ("JiT-L/16", 459, 1), ("JiT-H/16", 953, 1), ("JiT-G/16", 2000, 60)]
-        {
+        for (name, millions, tolerance) in [
+            ("JiT-B/16", 131, 1),
+            ("JiT-L/16", 459, 1),
+            ("JiT-H/16", 953, 1),
+            ("JiT-G/16", 2000, 60),
+        ] {
             let net = Net::new(&model(name).unwrap());
             let have = (net.registry().numel() as f64 / 1e6).round() as i64;
             assert!((have - millions).abs() <= tolerance, "{name} has {have} M parameters");

@@ -8,8 +8,9 @@
 /// with i = ⌊j/2⌋: every angle twice in a row, for the interleaved pairs that are rotated.
 pub fn table(head_dim: usize, grid: usize, context: usize) -> Vec<f32> {
     let half = head_dim / 2;
-    let frequencies: Vec<f32> =
-        (0..half / 2).map(|i| (1.0 / 10_000f64.powf(2.0 * i as f64 / half as f64)) as f32).collect();
+    let frequencies: Vec<f32> = (0..half / 2)
+        .map(|i| (1.0 / 10_000f64.powf(2.0 * i as f64 / half as f64)) as f32)
+        .collect();
     let tokens = context + grid * grid;
     let mut angles = vec![0f32; tokens * head_dim];
     for (token, row) in angles.chunks_mut(head_dim).enumerate().skip(context) {

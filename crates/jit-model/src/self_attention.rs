@@ -1,6 +1,7 @@
 //! Multi-head self-attention with normalised queries and keys and 2-D rotary positions.
 
-use crate::device::{self, Device, Dropout, NormGrads};
+use crate::device::{self, Device, NormGrads};
+use crate::dropout::BlockDropout;
 use crate::init::Init;
 use crate::linear::Linear;
 use crate::params::{Grads, ParamId, Params, Registry};
@@ -20,17 +21,6 @@ pub struct Saved<T> {
     qkv: T,
     out: T,
     lse: T,
-}
-
-/// The masks of one block.
-#[derive(Clone, Debug)]
-pub struct BlockDropout {
-    /// On the attention probabilities.
-    pub attention: Option<Dropout>,
-    /// On the attention's output projection.
-    pub projection: Option<Dropout>,
-    /// On the hidden layer of the SwiGLU.
-    pub mlp: Option<Dropout>,
 }
 
 impl SelfAttention {
@@ -65,7 +55,6 @@ impl SelfAttention {
     }
 
     /// Gradient with respect to x; `dy` is consumed because dropout masks it in place.
-    #[allow(clippy::too_many_arguments)]
     pub fn backward<D: Device>(
         &self,
         dev: &D,

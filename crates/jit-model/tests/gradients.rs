@@ -10,7 +10,8 @@
 use jit_core::rng::{Purpose, Stream};
 use jit_model::config::{MlpKind, PatchEmbedKind};
 use jit_model::denoiser::Batch;
-use jit_model::net::{DropoutKeys, Mode};
+use jit_model::dropout::DropoutKeys;
+use jit_model::net::Mode;
 use jit_model::objective::{AuxHeadKind, Auxiliary, Draw, RotationKind, Space};
 use jit_model::{Cpu, Denoiser, Device, Grads, ModelConfig, ObjectiveConfig, Params};
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use jit_core::files::write_bytes_atomic;
 use jit_data::Dataset;
 use jit_model::denoiser::Batch;
+use jit_model::dropout::DropoutKeys;
 use jit_model::init::initial_values;
-use jit_model::net::{DropoutKeys, Mode};
+use jit_model::net::Mode;
 use jit_model::{Denoiser, Device, Grads, Params};
 
 use crate::accumulate::accumulate;
