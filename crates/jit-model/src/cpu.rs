@@ -1,5 +1,7 @@
 //! The CPU device: the kernels of `jit-kernels` on recycled buffers.
 
+mod tensor;
+
 use jit_kernels::adamw::{self, AdamW};
 use jit_kernels::attention::{AttentionDropout, AttentionShape, Rope};
 use jit_kernels::buffer::Buffer;
@@ -11,79 +13,12 @@ use jit_kernels::{
 
 use crate::device::{Attention, Device, Diffusion, Dropout, Modulation, NormGrads};
 use crate::objective::Space;
+use tensor::map;
+pub use tensor::{CpuTensor, CpuWeight};
 
 /// The processor this program runs on, with all threads of rayon's global pool.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cpu;
-
-/// A dense row-major f32 tensor.
-pub struct CpuTensor {
-    shape: Vec<usize>,
-    data: Buffer,
-}
-
-/// A parameter with the panels that the matrix product reads, packed when first used after each
-/// optimizer step.
-pub struct CpuWeight {
-    value: CpuTensor,
-    packed: PackedWeight,
-}
-
-impl CpuTensor {
-    /// Recycled memory with unspecified contents, for an operation that writes every element.
-    fn unset(shape: &[usize]) -> Self {
-        Self { shape: shape.to_vec(), data: Buffer::take(shape.iter().product()) }
-    }
-
-    fn like(other: &Self) -> Self {
-        Self::unset(&other.shape)
-    }
-
-    /// (product of all axes but the last, last axis)
-    fn rows_columns(&self) -> (usize, usize) {
-        let columns = self.shape.last().copied().unwrap_or(1);
-        (self.data.len() / columns.max(1), columns)
-    }
-
-    /// `[B, N, D]`
-    fn tokens(&self) -> (usize, usize, usize) {
-        match self.shape[..] {
-            [b, n, d] => (b, n, d),
-            _ => unreachable!("tokens are [B, N, D], not {:?}", self.shape),
-        }
-    }
-
-    /// `[B, C, S, S]` as (B, C, S)
-    fn images(&self) -> (usize, usize, usize) {
-        match self.shape[..] {
-            [b, c, s, _] => (b, c, s),
-            _ => unreachable!("images are [B, C, S, S], not {:?}", self.shape),
-        }
-    }
-
-    fn with_last(&self, last: usize) -> Self {
-        let mut shape = self.shape.clone();
-        if let Some(end) = shape.last_mut() {
-            *end = last;
-        }
-        Self::unset(&shape)
-    }
-}
-
-impl CpuWeight {
-    /// `[out, in]` of a linear layer; a convolution's further axes count as inputs.
-    fn outputs_inputs(&self) -> (usize, usize) {
-        let outputs = self.value.shape[0];
-        (outputs, self.value.data.len() / outputs)
-    }
-}
-
-/// One output from one input, element by element.
-fn map(x: &CpuTensor, f: impl FnOnce(&[f32], &mut [f32])) -> CpuTensor {
-    let mut out = CpuTensor::like(x);
-    f(&x.data, &mut out.data);
-    out
-}
 
 /// The kernel's view of a modulation: offsets in values instead of vectors.
 fn modulation<'a>(m: Modulation<'a, CpuTensor>, d: usize) -> rms_norm::Modulation<'a> {

@@ -4,7 +4,7 @@ use crate::aux_head::AuxHead;
 use crate::config::ModelConfig;
 use crate::device::{Device, Diffusion};
 use crate::dropout::DropoutKeys;
-use crate::net::{Mode, Net, Rope};
+use crate::net::{Keep, Mode, Net, Rope};
 use crate::objective::{Auxiliary, ObjectiveConfig, RotationKind};
 use crate::params::{Grads, Params, Registry};
 
@@ -87,7 +87,8 @@ impl<D: Device> Denoiser<D> {
     /// The losses of a micro-batch, without gradients.
     pub fn losses(&self, dev: &D, p: &Params<D>, batch: Batch<'_>) -> Losses<D::Tensor> {
         let mut none = Grads::zeros(dev, &Registry::default());
-        self.pass(dev, p, &mut none, batch, None, Mode::default())
+        let mode = Mode { keep: Keep::Nothing, ..Mode::default() };
+        self.pass(dev, p, &mut none, batch, None, mode)
     }
 
     /// The losses of a micro-batch; adds the gradient of `Σ_b weight[b]·(L_diff,b + λ·L_aux,b)`.

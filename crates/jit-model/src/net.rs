@@ -35,8 +35,20 @@ pub struct Rope<T> {
 pub struct Mode<'a> {
     /// Dropout masks; `None` when not training.
     pub dropout: Option<&'a DropoutKeys>,
-    /// Keep only each block's input and recompute the rest in the backward pass.
-    pub checkpoint_blocks: bool,
+    /// What is kept of each block for the backward pass.
+    pub keep: Keep,
+}
+
+/// What a forward pass keeps of each block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// Everything that the backward pass reads.
+    #[default]
+    Everything,
+    /// The block's input; the backward pass recomputes the rest (`train.checkpoint_blocks`).
+    Input,
+    /// Nothing: there will be no backward pass.
+    Nothing,
 }
 
 /// What the backward pass of the network needs.
@@ -55,7 +67,6 @@ pub struct Saved<T> {
 
 enum SavedBlock<T> {
     Whole(block::Saved<T>),
-    /// The block's input: the rest is recomputed (`checkpoint_blocks`).
     Input(T),
 }
 
@@ -137,10 +148,11 @@ impl Net {
             }
             let inputs = self.inputs(dev, p, rope, &condition, dropout[i].as_ref(), i);
             let (out, saved) = layer.forward(&inputs, x);
-            blocks.push(match mode.checkpoint_blocks {
-                true => SavedBlock::Input(saved.into_input()),
-                false => SavedBlock::Whole(saved),
-            });
+            match mode.keep {
+                Keep::Everything => blocks.push(SavedBlock::Whole(saved)),
+                Keep::Input => blocks.push(SavedBlock::Input(saved.into_input())),
+                Keep::Nothing => {}
+            }
             x = out;
         }
         if self.context_positions.is_some() {
@@ -163,20 +175,8 @@ impl Net {
         t: &[f32],
         labels: &[u32],
     ) -> D::Tensor {
-        let (mut x, _) = self.patch_embed.forward(dev, p, z);
-        let (time, _) = self.time_embed.forward(dev, p, t);
-        let class = dev.gather_rows(dev.value(&p[self.class_table]), labels);
-        let condition = dev.silu(&dev.axpby(1.0, &time, 1.0, &class));
-        for (i, layer) in self.blocks.iter().enumerate() {
-            if let Some(context) = self.context_before(dev, p, i, labels) {
-                x = dev.concat_tokens(&context, &x);
-            }
-            x = layer.forward(&self.inputs(dev, p, rope, &condition, None, i), x).0;
-        }
-        if self.context_positions.is_some() {
-            x = dev.split_tokens(&x, self.config.in_context_len).1;
-        }
-        self.final_layer.forward(dev, p, x, &condition).0
+        let mode = Mode { keep: Keep::Nothing, ..Mode::default() };
+        self.forward(dev, p, rope, z, t, labels, mode).0
     }
 
     /// The feature of the auxiliary heads: mean over the image tokens before the final layer, `[B, D]`.
@@ -184,7 +184,7 @@ impl Net {
         dev.mean_tokens(FinalLayer::input(&saved.final_layer))
     }
 
-    /// Adds every parameter's gradient, given those of the output image and of the feature
+    /// Adds every parameter's gradient after a pass that kept the blocks, given those of the output image and of the feature
     /// (either may be absent: a pass that only the auxiliary loss sees has no image gradient).
     pub fn backward<D: Device>(
         &self,

@@ -11,7 +11,7 @@ use jit_core::rng::{Purpose, Stream};
 use jit_model::config::{MlpKind, PatchEmbedKind};
 use jit_model::denoiser::Batch;
 use jit_model::dropout::DropoutKeys;
-use jit_model::net::Mode;
+use jit_model::net::{Keep, Mode};
 use jit_model::objective::{AuxHeadKind, Auxiliary, Draw, RotationKind, Space};
 use jit_model::{Cpu, Denoiser, Device, Grads, ModelConfig, ObjectiveConfig, Params};
 
@@ -39,7 +39,7 @@ struct Case {
     values: Vec<Vec<f32>>,
     x: Vec<f32>,
     draw: Draw,
-    mode_checkpoint: bool,
+    keep: Keep,
     dropout: Option<DropoutKeys>,
 }
 
@@ -64,7 +64,7 @@ impl Case {
         if !draw.rotation.is_empty() {
             draw.rotation = vec![1, 2, 3, 0];
         }
-        Self { denoiser, values, x, draw, mode_checkpoint: false, dropout: None }
+        Self { denoiser, values, x, draw, keep: Keep::Everything, dropout: None }
     }
 
     fn batch(&self) -> Batch<'_> {
@@ -73,7 +73,7 @@ impl Case {
     }
 
     fn mode(&self) -> Mode<'_> {
-        Mode { dropout: self.dropout.as_ref(), checkpoint_blocks: self.mode_checkpoint }
+        Mode { dropout: self.dropout.as_ref(), keep: self.keep }
     }
 
     /// Unequal weights, as the last micro-batch of an accumulation may have.
@@ -219,7 +219,7 @@ fn recomputed_blocks_give_the_same_bits() {
     let mut case = Case::new(&model, &ObjectiveConfig::default());
     case.dropout = Some(DropoutKeys { seed: 4, step: 5, samples: vec![0, 1, 2, 3], pass: 0 });
     let kept = case.gradients();
-    case.mode_checkpoint = true;
+    case.keep = Keep::Input;
     assert_eq!(kept, case.gradients());
 }
 

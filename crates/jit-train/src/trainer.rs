@@ -10,7 +10,7 @@ use jit_data::Dataset;
 use jit_model::denoiser::Batch;
 use jit_model::dropout::DropoutKeys;
 use jit_model::init::initial_values;
-use jit_model::net::Mode;
+use jit_model::net::{Keep, Mode};
 use jit_model::{Denoiser, Device, Grads, Params};
 
 use crate::accumulate::accumulate;
@@ -190,7 +190,8 @@ impl<'a, D: Device> Trainer<'a, D> {
             samples: (first..first + draw.t.len() as u64).collect(),
             pass: 0,
         };
-        let mode = Mode { dropout: Some(&dropout), checkpoint_blocks: train.checkpoint_blocks };
+        let keep = if train.checkpoint_blocks { Keep::Input } else { Keep::Everything };
+        let mode = Mode { dropout: Some(&dropout), keep };
         let batch = Batch {
             x: &micro.x,
             noise: &draw.noise,
