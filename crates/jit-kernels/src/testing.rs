@@ -12,8 +12,15 @@ pub fn random(seed: u64, len: usize) -> Vec<f32> {
 /// Asserts `|actual − expected| ≤ tolerance·max(1, max |expected|)` everywhere.
 #[track_caller]
 pub fn assert_close(actual: &[f32], expected: &[f32], tolerance: f64) {
+    assert_close_at(actual, expected, tolerance, 1.0);
+}
+
+/// [`assert_close`] for results that are differences of terms as large as `terms`: their rounding
+/// is that of the terms, however small the difference.
+#[track_caller]
+pub fn assert_close_at(actual: &[f32], expected: &[f32], tolerance: f64, terms: f64) {
     assert_eq!(actual.len(), expected.len());
-    let scale = expected.iter().fold(1.0f64, |m, &e| m.max(f64::from(e).abs()));
+    let scale = expected.iter().fold(terms.max(1.0), |m, &e| m.max(f64::from(e).abs()));
     for (i, (&a, &e)) in actual.iter().zip(expected).enumerate() {
         let error = (f64::from(a) - f64::from(e)).abs();
         assert!(error <= tolerance * scale, "element {i}: {a} instead of {e} (scale {scale})");
