@@ -82,13 +82,13 @@ fn class(len: usize) -> usize {
 
 /// Bytes that buffers occupy, rounded up to their size classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
+struct Stats {
     /// In buffers that exist now.
-    pub live: usize,
+    live: usize,
     /// Kept for the next buffers.
-    pub retained: usize,
+    retained: usize,
     /// The most that was ever live at once.
-    pub peak: usize,
+    peak: usize,
 }
 
 struct Pool {
@@ -130,21 +130,6 @@ static POOL: Mutex<Pool> = Mutex::new(Pool::new());
 fn pool() -> MutexGuard<'static, Pool> {
     // The pool is consistent between statements that could panic, so poison means nothing.
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What the pool holds now.
-pub fn stats() -> Stats {
-    pool().stats
-}
-
-/// Returns all retained memory to the system, and forgets the peak.
-pub fn trim() {
-    let freed = {
-        let mut pool = pool();
-        pool.stats = Stats { live: pool.stats.live, retained: 0, peak: pool.stats.live };
-        std::mem::take(&mut pool.free)
-    };
-    drop(freed); // outside the lock: returning gigabytes takes a while
 }
 
 /// A slice of `f32`s, aligned to 64 bytes, whose memory is recycled on drop.

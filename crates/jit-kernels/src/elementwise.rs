@@ -1,15 +1,10 @@
-//! Sums, scalings and token bookkeeping: operations limited by memory, not arithmetic, so a plain
+//! Sums and token bookkeeping: operations limited by memory, not arithmetic, so a plain
 //! loop per chunk is already as fast as they get.
 
 use crate::par;
 
 /// Elements a task handles: large enough to hide the cost of a task, small enough to share out.
 const CHUNK: usize = 1 << 14;
-
-/// `out = a + b`.
-pub fn add(a: &[f32], b: &[f32], out: &mut [f32]) {
-    axpby(1.0, a, 1.0, b, out);
-}
 
 /// `a += b`.
 pub fn add_assign(a: &mut [f32], b: &[f32]) {
@@ -31,12 +26,6 @@ pub fn axpby(a: f32, x: &[f32], b: f32, y: &[f32], out: &mut [f32]) {
             *o = a * x + b * y;
         }
     });
-}
-
-/// `x *= a`.
-pub fn scale(a: f32, x: &mut [f32]) {
-    let ops = x.len();
-    par::for_each_chunk(x, CHUNK, ops, |_, x| x.iter_mut().for_each(|v| *v *= a));
 }
 
 /// Adds one matrix to every element of a batch: `out[b] = x[b] + pos`, `x`, `out` `[B, N, D]`,
@@ -159,17 +148,15 @@ mod tests {
     const LEN: usize = 2 * CHUNK + 7;
 
     #[test]
-    fn sums_and_scalings_are_elementwise_over_all_chunks() {
+    fn sums_are_elementwise_over_all_chunks() {
         let (a, b) = (random(1, LEN), random(2, LEN));
         let mut out = vec![9.0; LEN];
-        add(&a, &b, &mut out);
+        axpby(1.0, &a, 1.0, &b, &mut out);
         assert!((0..LEN).all(|i| out[i] == a[i] + b[i]));
         add_assign(&mut out, &b);
         assert!((0..LEN).all(|i| out[i] == a[i] + b[i] + b[i]));
         axpby(0.5, &a, -3.0, &b, &mut out);
         assert!((0..LEN).all(|i| out[i] == 0.5 * a[i] + -3.0 * b[i]));
-        scale(-2.0, &mut out);
-        assert!((0..LEN).all(|i| out[i] == -2.0 * (0.5 * a[i] + -3.0 * b[i])));
     }
 
     #[test]

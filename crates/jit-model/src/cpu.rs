@@ -339,10 +339,6 @@ impl Device for Cpu {
         map(x, |x, out| elementwise::axpby(a, x, b, &y.data, out))
     }
 
-    fn scale(&self, a: f32, x: &mut CpuTensor) {
-        elementwise::scale(a, &mut x.data);
-    }
-
     fn sum_squares(&self, x: &CpuTensor) -> f64 {
         adamw::sum_squares(&x.data)
     }

@@ -198,8 +198,6 @@ pub trait Device: Send + Sync {
     fn add_assign(&self, x: &mut Self::Tensor, y: &Self::Tensor);
     /// `a·x + b·y`
     fn axpby(&self, a: f32, x: &Self::Tensor, b: f32, y: &Self::Tensor) -> Self::Tensor;
-    /// `x ← a·x`
-    fn scale(&self, a: f32, x: &mut Self::Tensor);
     /// Σ x² in f64.
     fn sum_squares(&self, x: &Self::Tensor) -> f64;
 
