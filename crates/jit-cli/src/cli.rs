@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use jit_train::config::PrecisionChoice;
 
 use crate::device::DeviceName;
-use crate::flags::{Bare, ConfigArgs, Info, Sample, Train};
+use crate::flags::{Bare, Bench, ConfigArgs, Info, Sample, Train};
 
 /// Trains and samples JiT: plain Transformers that turn noise into pixels.
 #[derive(Parser, Debug)]
@@ -43,6 +44,8 @@ pub enum Command {
     Convert(ConvertArgs),
     /// Check this build against golden-case files.
     Verify(VerifyArgs),
+    /// Measure the speed of training, drawing or single kernels on this machine.
+    Bench(BenchArgs),
     /// Show what a model costs: parameters, operations, memory.
     Info(InfoArgs),
     /// Show what this machine and this build can do, and what is missing.
@@ -139,6 +142,27 @@ pub struct VerifyArgs {
     /// Golden cases: .safetensors, or a .pth with its .expected.safetensors beside it.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Precision of the linear layers; bf16 has wider tolerances.
+    #[arg(long, value_enum, value_name = "NAME", default_value = "f32")]
+    pub precision: PrecisionName,
+}
+
+/// A precision as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionName {
+    /// Not rounded.
+    F32,
+    /// Operands rounded to bfloat16, sums f32.
+    Bf16,
+}
+
+impl From<PrecisionName> for PrecisionChoice {
+    fn from(name: PrecisionName) -> Self {
+        match name {
+            PrecisionName::F32 => Self::F32,
+            PrecisionName::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 /// Arguments of `info`.
@@ -150,6 +174,34 @@ pub struct InfoArgs {
     /// A run's folder, a checkpoint's folder, a .safetensors file or a reference .pth file.
     #[arg(long, value_name = "PATH")]
     pub checkpoint: Option<PathBuf>,
+}
+
+/// Arguments of `bench`.
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// What to measure.
+    #[arg(value_enum, value_name = "WHAT")]
+    pub what: Workload,
+    /// The configuration. Images and weights are random: only sizes matter.
+    #[command(flatten)]
+    pub config: ConfigArgs<Bench>,
+    /// Steps to measure, after one that is not; each kernel is run as many times.
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub steps: std::num::NonZeroUsize,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `bench` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Workload {
+    /// Whole training steps: losses, gradients, AdamW and the averages.
+    Train,
+    /// Steps of drawing a batch, with guidance as configured.
+    Sample,
+    /// Each kernel by itself, at the sizes of the model.
+    Kernels,
 }
 
 /// Arguments of `options`.

@@ -8,6 +8,7 @@ use crate::cli::{Cli, Command, OptionsArgs};
 use crate::failure::{Failure, Outcome};
 use crate::{flags, options, presets};
 
+pub mod bench;
 pub mod convert;
 pub mod doctor;
 pub mod info;
@@ -25,8 +26,10 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> Outcome {
     if let Some(threads) = cli.global.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()?;
     }
-    let computes =
-        matches!(cli.command, Command::Train(_) | Command::Sample(_) | Command::Verify(_));
+    let computes = matches!(
+        cli.command,
+        Command::Train(_) | Command::Sample(_) | Command::Verify(_) | Command::Bench(_)
+    );
     if computes {
         let help = "run `jit doctor` to see what this build has";
         cli.global.device.check().map_err(|e| Failure::usage(e).help(help))?;
@@ -36,6 +39,7 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> Outcome {
         Command::Sample(args) => sample::run(args, out),
         Command::Convert(args) => convert::run(args, out),
         Command::Verify(args) => verify::run(args, out),
+        Command::Bench(args) => bench::run(args, out),
         Command::Info(args) => info::run(args, out),
         Command::Doctor => doctor::run(out),
         Command::Options(args) => list_options(args, out),

@@ -102,14 +102,18 @@ fn forwards(o: &ObjectiveConfig) -> u64 {
     if second { 2 } else { 1 }
 }
 
-/// Forward passes that drawing one image of a class needs: guidance adds a null pass where its
-/// scale is not 1.
+/// Forward passes that drawing one image of a class needs.
 pub fn sampling_passes(c: &ModelConfig, s: &SampleConfig) -> u64 {
+    (0..s.steps).map(|step| step_passes(c, s, step)).sum()
+}
+
+/// Forward passes of step `step` for one image of a class: guidance adds a null pass where its scale
+/// is not 1.
+pub fn step_passes(c: &ModelConfig, s: &SampleConfig, step: usize) -> u64 {
     let times = s.times();
     let guided = |t: f32| if c.num_classes > 0 && s.guidance(t) != 1.0 { 2 } else { 1 };
-    let heun = |i: usize| s.method == Method::Heun && i + 1 < s.steps;
-    let step = |i: usize| guided(times[i]) + if heun(i) { guided(times[i + 1]) } else { 0 };
-    (0..s.steps).map(step).sum()
+    let heun = s.method == Method::Heun && step + 1 < s.steps;
+    guided(times[step]) + if heun { guided(times[step + 1]) } else { 0 }
 }
 
 /// Memory of a training run, in bytes.

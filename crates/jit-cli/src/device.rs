@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jit_model::Cpu;
+use jit_train::config::PrecisionChoice;
+
 /// A device as the command line names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceName {
@@ -16,6 +19,11 @@ pub enum DeviceName {
 
 /// The backends that are compiled in.
 pub const COMPILED: [&str; 1] = ["cpu"];
+
+/// The processor, in the precision asked for or its fastest.
+pub fn cpu(precision: PrecisionChoice) -> Cpu {
+    Cpu::new(precision.or(Cpu::fastest_precision()))
+}
 
 /// Why a device cannot be used.
 #[derive(Debug, PartialEq, thiserror::Error)]

@@ -26,11 +26,12 @@ const fn flag(long: &'static str, path: &'static str) -> Flag {
     Flag { long, path }
 }
 
-const DRAWING: [Flag; 4] = [
+const DRAWING: [Flag; 5] = [
     flag("steps", "sample.steps"),
     flag("method", "sample.method"),
     flag("cfg", "sample.cfg_scale"),
     flag("interval", "sample.cfg_interval"),
+    flag("precision", "train.precision"),
 ];
 
 const TRAINING: [Flag; 13] = [
@@ -67,6 +68,9 @@ pub struct Sample;
 /// Flags of `info`.
 #[derive(Clone, Copy, Debug)]
 pub struct Info;
+/// Flags of `bench`.
+#[derive(Clone, Copy, Debug)]
+pub struct Bench;
 /// No flags but `--config`, `--preset` and `--set`.
 #[derive(Clone, Copy, Debug)]
 pub struct Bare;
@@ -86,6 +90,12 @@ impl FlagSet for Sample {
 impl FlagSet for Info {
     fn flags() -> Vec<Flag> {
         [&COSTING[..], &DRAWING].concat()
+    }
+}
+
+impl FlagSet for Bench {
+    fn flags() -> Vec<Flag> {
+        [&COSTING[..], &DRAWING[1..]].concat()
     }
 }
 
@@ -215,7 +225,7 @@ mod tests {
     #[test]
     fn every_flag_stands_for_an_option() {
         let options = run_options();
-        for flag in [Train::flags(), Sample::flags(), Info::flags()].concat() {
+        for flag in [Train::flags(), Sample::flags(), Info::flags(), Bench::flags()].concat() {
             assert!(options.get(flag.path).is_some(), "--{}: no option {}", flag.long, flag.path);
         }
     }

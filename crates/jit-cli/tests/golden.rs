@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 
 use jit_cli::verify::{table, verify};
 use jit_model::Cpu;
+use jit_model::device::Precision;
 
 /// A file below `crates/`; a case lies in the crate that it tests first.
 fn golden(path: &str) -> PathBuf {
@@ -15,7 +16,7 @@ fn golden(path: &str) -> PathBuf {
 }
 
 fn holds(path: &str) {
-    let checks = verify(&Cpu, &golden(path)).unwrap();
+    let checks = verify(&Cpu::F32, &golden(path)).unwrap();
     assert!(!checks.is_empty());
     assert!(checks.iter().all(|check| check.passed()), "\n{}", table(&checks));
 }
@@ -51,6 +52,22 @@ fn a_torch_checkpoint_agrees_from_either_of_its_files() {
 #[test]
 fn image_transforms_agree() {
     holds("jit-data/tests/golden/transforms.safetensors");
+}
+
+#[test]
+fn in_bf16_the_same_cases_hold_to_its_own_tolerances() {
+    let bf16 = Cpu::new(Precision::Bf16);
+    for path in [
+        "jit-cli/tests/golden/model_silu_bottleneck.safetensors",
+        "jit-cli/tests/golden/model_silu_swiglu_rotation.safetensors",
+        "jit-cli/tests/golden/sampler.safetensors",
+        "jit-train/tests/golden/training.safetensors",
+        "jit-model/tests/golden/checkpoint-last.pth",
+    ] {
+        let checks = verify(&bf16, &golden(path)).unwrap();
+        assert!(checks.iter().all(|check| check.passed()), "\n{}", table(&checks));
+        assert!(checks.iter().any(|check| check.error > 1e-3), "not rounded:\n{}", table(&checks));
+    }
 }
 
 fn jit(args: &[&str]) -> Output {

@@ -45,6 +45,12 @@ impl AttentionShape {
     pub fn width(&self) -> usize {
         self.heads * self.head_dim
     }
+
+    /// Floating-point operations of one product of queries and keys over all heads and images, two a
+    /// multiply-add. The forward pass has two products of this size, the backward pass four more.
+    pub fn products(&self) -> usize {
+        2 * self.batch * self.heads * self.tokens * self.tokens * self.head_dim
+    }
 }
 
 /// Rotary position tables, each `[N, h]`.
@@ -120,12 +126,6 @@ impl<'a> Inputs<'a> {
     fn scale(&self) -> f32 {
         1.0 / (self.shape.head_dim as f32).sqrt()
     }
-
-    /// Multiply-adds of one N×N×h product over all heads and images.
-    fn ops(&self) -> usize {
-        let AttentionShape { batch, tokens, heads, head_dim } = self.shape;
-        batch * heads * tokens * tokens * head_dim
-    }
 }
 
 /// The attention of `qkv` `[B, N, 3, H, h]`: `q_weight`, `k_weight` `[h]` are the norms' weights.
@@ -151,7 +151,7 @@ fn forward_at(level: Level, inputs: &Inputs<'_>, out: &mut [f32], lse: &mut [f32
     let expected = (batch * tokens * inputs.shape.width(), batch * heads * tokens);
     assert_eq!((out.len(), lse.len()), expected, "attention: bad output lengths");
     let out = Disjoint::new(out);
-    par::for_each_chunk(lse, tokens, 2 * inputs.ops(), |task, lse| {
+    par::for_each_chunk(lse, tokens, inputs.shape.products(), |task, lse| {
         head_forward(level, inputs, task / heads, task % heads, out, lse);
     });
 }
@@ -198,7 +198,7 @@ fn backward_at(
     // Each head of each image sums its own gradients of the weights; these are added in order.
     let mut partial = Buffer::zeroed(batch * heads * 2 * h);
     let dqkv = Disjoint::new(dqkv);
-    par::for_each_chunk(&mut partial, 2 * h, 5 * inputs.ops(), |task, dweights| {
+    par::for_each_chunk(&mut partial, 2 * h, 2 * inputs.shape.products(), |task, dweights| {
         let lse = &lse[task * tokens..][..tokens];
         let (image, head) = (task / heads, task % heads);
         head_backward(level, inputs, image, head, out, lse, dout, dqkv, dweights);

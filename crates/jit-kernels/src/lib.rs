@@ -20,6 +20,7 @@ pub mod losses;
 pub mod par;
 pub mod patchify;
 pub mod peak;
+pub mod profile;
 pub mod residual;
 pub mod rms_norm;
 pub mod rotate;

@@ -103,26 +103,12 @@ pub fn linear_grad_input(dy: &[f32], w: Weight<'_>, dx: &mut [f32], accumulate: 
     gemm(MatRef::row_major(dy, rows, w.outputs()), w.backward(), dx, store, None);
 }
 
-/// `dw += dyᵀ·x` and `db += Σ_rows dy`: `x` `[rows, I]`, `dy` `[rows, O]`, `dw` `[O, I]`, `db` `[O]`.
+/// `dw += dyᵀ·x` and `db += Σ_rows dy`: `x` `[rows, I]`, `dy` `[rows, O]`, `dw` `[O, I]`, `db` `[O]`,
+/// with the operands of `dw`'s product in `precision`; `db` sums the `f32` values.
 ///
 /// # Panics
 /// If the lengths do not fit together.
 pub fn linear_grad_weight(
-    x: &[f32],
-    dy: &[f32],
-    rows: usize,
-    dw: &mut [f32],
-    db: Option<&mut [f32]>,
-) {
-    linear_grad_weight_in(Precision::F32, x, dy, rows, dw, db);
-}
-
-/// [`linear_grad_weight`] with the operands of `dw`'s product in `precision`; `db` sums the `f32`
-/// values.
-///
-/// # Panics
-/// If the lengths do not fit together.
-pub fn linear_grad_weight_in(
     precision: Precision,
     x: &[f32],
     dy: &[f32],
@@ -221,7 +207,7 @@ mod tests {
 
             let (mut dw, mut db) = (random(seed ^ 5, outputs * inputs), random(seed ^ 6, outputs));
             let (mut want_dw, mut want_db) = (dw.clone(), db.clone());
-            linear_grad_weight(&x, &dy, rows, &mut dw, Some(&mut db));
+            linear_grad_weight(Precision::F32, &x, &dy, rows, &mut dw, Some(&mut db));
             plain::linear_grad_weight(&x, &dy, rows, &mut want_dw, Some(&mut want_db));
             assert_close(&dw, &want_dw, 2e-6);
             assert_close(&db, &want_db, 2e-6);
@@ -239,7 +225,7 @@ mod tests {
         let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), vec![0.0; w.len()]);
         linear(&x, weight, None, &mut y);
         linear_grad_input(&dy, weight, &mut dx, false);
-        linear_grad_weight(&x, &dy, rows, &mut dw, None);
+        linear_grad_weight(Precision::F32, &x, &dy, rows, &mut dw, None);
         let products = [dot(&dy, &y), dot(&dx, &x), dot(&dw, &w)];
         let size = (rows * inputs * outputs) as f64;
         for product in products {
@@ -275,7 +261,7 @@ mod tests {
 
         let (mut dw, mut want) = (vec![0.0; outputs * inputs], vec![0.0; outputs * inputs]);
         let (mut db, mut want_db) = (vec![0.0; outputs], vec![0.0; outputs]);
-        linear_grad_weight_in(Precision::Bf16, &x, &dy, rows, &mut dw, Some(&mut db));
+        linear_grad_weight(Precision::Bf16, &x, &dy, rows, &mut dw, Some(&mut db));
         plain::linear_grad_weight(&x16, &dy16, rows, &mut want, None);
         plain::linear_grad_weight(&x, &dy, rows, &mut vec![0.0; want.len()], Some(&mut want_db));
         assert_close(&dw, &want, 1e-6);
@@ -300,7 +286,7 @@ mod tests {
         let (x, dy) = (random(1, rows * inputs), random(2, rows * outputs));
         let [one, two] = on_one_and_two_threads(|| {
             let (mut dw, mut db) = (vec![0.0; outputs * inputs], vec![0.0; outputs]);
-            linear_grad_weight(&x, &dy, rows, &mut dw, Some(&mut db));
+            linear_grad_weight(Precision::F32, &x, &dy, rows, &mut dw, Some(&mut db));
             [dw, db].concat()
         });
         assert!(one.iter().zip(&two).all(|(a, b)| a.to_bits() == b.to_bits()));

@@ -5,7 +5,10 @@ mod tensor;
 use jit_kernels::adamw::{self, AdamW};
 use jit_kernels::attention::{AttentionDropout, AttentionShape, Rope};
 use jit_kernels::buffer::Buffer;
+use jit_kernels::cpu::{self, Isa};
+use jit_kernels::gemm::Precision;
 use jit_kernels::linear::{self, PackedWeight};
+use jit_kernels::profile::{Kernel, timed};
 use jit_kernels::{
     activation, attention, dropout, elementwise, embedding, losses, patchify, residual, rms_norm,
     rotate, swiglu,
@@ -18,7 +21,27 @@ pub use tensor::{CpuTensor, CpuWeight};
 
 /// The processor this program runs on, with all threads of rayon's global pool.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Cpu;
+pub struct Cpu {
+    precision: Precision,
+}
+
+impl Cpu {
+    /// With matrix products of `f32` values.
+    pub const F32: Cpu = Cpu::new(Precision::F32);
+
+    /// With linear layers in `precision`; everything else computes in `f32`.
+    pub const fn new(precision: Precision) -> Cpu {
+        Cpu { precision }
+    }
+
+    /// What linear layers are fastest in: bfloat16 where the processor has a product of it.
+    pub fn fastest_precision() -> Precision {
+        match cpu::level().isa() {
+            Isa::Avx512Bf16 => Precision::Bf16,
+            _ => Precision::F32,
+        }
+    }
+}
 
 /// The kernel's view of a modulation: offsets in values instead of vectors.
 fn modulation<'a>(m: Modulation<'a, CpuTensor>, d: usize) -> rms_norm::Modulation<'a> {
@@ -52,6 +75,10 @@ impl Device for Cpu {
     type Tensor = CpuTensor;
     type Weight = CpuWeight;
 
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn upload(&self, data: &[f32], shape: &[usize]) -> CpuTensor {
         assert_eq!(data.len(), shape.iter().product::<usize>(), "upload: data against {shape:?}");
         CpuTensor { shape: shape.to_vec(), data: Buffer::from_slice(data) }
@@ -66,7 +93,7 @@ impl Device for Cpu {
     }
 
     fn clear(&self, x: &mut CpuTensor) {
-        x.data.fill(0.0);
+        timed(Kernel::Optimizer, 0, || x.data.fill(0.0));
     }
 
     fn shape<'a>(&self, x: &'a CpuTensor) -> &'a [usize] {
@@ -80,7 +107,7 @@ impl Device for Cpu {
     }
 
     fn weight(&self, value: CpuTensor) -> CpuWeight {
-        CpuWeight { value, packed: PackedWeight::default() }
+        CpuWeight { value, packed: PackedWeight::new(self.precision) }
     }
 
     fn value<'a>(&self, w: &'a CpuWeight) -> &'a CpuTensor {
@@ -91,7 +118,9 @@ impl Device for Cpu {
         let (outputs, inputs) = w.outputs_inputs();
         let mut y = x.with_last(outputs);
         let weight = w.packed.with(&w.value.data, outputs, inputs);
-        linear::linear(&x.data, weight, bias.map(|b| &b.value.data[..]), &mut y.data);
+        let bias = bias.map(|b| &b.value.data[..]);
+        let flops = 2 * x.data.len() * outputs;
+        timed(Kernel::Linear, flops, || linear::linear(&x.data, weight, bias, &mut y.data));
         y
     }
 
@@ -99,7 +128,9 @@ impl Device for Cpu {
         let (outputs, inputs) = w.outputs_inputs();
         let mut dx = dy.with_last(inputs);
         let weight = w.packed.with(&w.value.data, outputs, inputs);
-        linear::linear_grad_input(&dy.data, weight, &mut dx.data, false);
+        timed(Kernel::LinearGradInput, 2 * dy.data.len() * inputs, || {
+            linear::linear_grad_input(&dy.data, weight, &mut dx.data, false);
+        });
         dx
     }
 
@@ -110,9 +141,12 @@ impl Device for Cpu {
         dw: &mut CpuTensor,
         db: Option<&mut CpuTensor>,
     ) {
-        let (rows, _) = x.rows_columns();
+        let (rows, inputs) = x.rows_columns();
         let db = db.map(|db| &mut db.data[..]);
-        linear::linear_grad_weight(&x.data, &dy.data, rows, &mut dw.data, db);
+        timed(Kernel::LinearGradWeight, 2 * dy.data.len() * inputs, || {
+            let (x, dy) = (&x.data, &dy.data);
+            linear::linear_grad_weight(self.precision, x, dy, rows, &mut dw.data, db);
+        });
     }
 
     fn rms_norm_modulate(
@@ -122,8 +156,10 @@ impl Device for Cpu {
         m: Modulation<'_, CpuTensor>,
     ) -> CpuTensor {
         let (b, n, d) = x.tokens();
-        map(x, |x, y| {
-            rms_norm::rms_norm_modulate(x, &weight.value.data, modulation(m, d), b, n, d, y);
+        timed(Kernel::Norm, 0, || {
+            map(x, |x, y| {
+                rms_norm::rms_norm_modulate(x, &weight.value.data, modulation(m, d), b, n, d, y);
+            })
         })
     }
 
@@ -138,18 +174,20 @@ impl Device for Cpu {
         dmod: &mut CpuTensor,
     ) {
         let (b, n, d) = x.tokens();
-        rms_norm::rms_norm_modulate_grad(
-            &x.data,
-            &weight.value.data,
-            modulation(m, d),
-            &dy.data,
-            b,
-            n,
-            d,
-            &mut dx.data,
-            &mut dweight.data,
-            &mut dmod.data,
-        );
+        timed(Kernel::Norm, 0, || {
+            rms_norm::rms_norm_modulate_grad(
+                &x.data,
+                &weight.value.data,
+                modulation(m, d),
+                &dy.data,
+                b,
+                n,
+                d,
+                &mut dx.data,
+                &mut dweight.data,
+                &mut dmod.data,
+            );
+        });
     }
 
     fn attention(&self, qkv: &CpuTensor, a: Attention<'_, Self>) -> (CpuTensor, CpuTensor) {
@@ -159,7 +197,9 @@ impl Device for Cpu {
         let (q, k) = (&a.q_norm.value.data, &a.k_norm.value.data);
         let rope = rope(a.rope);
         let (o, l) = (&mut out.data, &mut lse.data);
-        attention::attention(&qkv.data, q, k, rope, shape, mask(&a), o, l);
+        timed(Kernel::Attention, 2 * shape.products(), || {
+            attention::attention(&qkv.data, q, k, rope, shape, mask(&a), o, l);
+        });
         (out, lse)
     }
 
@@ -172,50 +212,58 @@ impl Device for Cpu {
         dout: &CpuTensor,
         dnorm: NormGrads<'_, CpuTensor>,
     ) -> CpuTensor {
+        let shape = attention_shape(qkv, a.heads);
         let mut dqkv = CpuTensor::like(qkv);
-        attention::attention_grad(
-            &qkv.data,
-            &a.q_norm.value.data,
-            &a.k_norm.value.data,
-            rope(a.rope),
-            attention_shape(qkv, a.heads),
-            mask(&a),
-            &out.data,
-            &lse.data,
-            &dout.data,
-            &mut dqkv.data,
-            &mut dnorm.q_norm.data,
-            &mut dnorm.k_norm.data,
-        );
+        // The recomputed logits are not counted as work.
+        timed(Kernel::AttentionGrad, 4 * shape.products(), || {
+            attention::attention_grad(
+                &qkv.data,
+                &a.q_norm.value.data,
+                &a.k_norm.value.data,
+                rope(a.rope),
+                shape,
+                mask(&a),
+                &out.data,
+                &lse.data,
+                &dout.data,
+                &mut dqkv.data,
+                &mut dnorm.q_norm.data,
+                &mut dnorm.k_norm.data,
+            );
+        });
         dqkv
     }
 
     fn swiglu(&self, h: &CpuTensor) -> CpuTensor {
         let (rows, columns) = h.rows_columns();
         let mut out = h.with_last(columns / 2);
-        swiglu::swiglu(&h.data, rows, columns / 2, &mut out.data);
+        timed(Kernel::Activation, 0, || {
+            swiglu::swiglu(&h.data, rows, columns / 2, &mut out.data);
+        });
         out
     }
 
     fn swiglu_grad(&self, h: &CpuTensor, dy: &CpuTensor) -> CpuTensor {
         let (rows, columns) = h.rows_columns();
-        map(h, |h, dh| swiglu::swiglu_grad(h, &dy.data, rows, columns / 2, dh))
+        timed(Kernel::Activation, 0, || {
+            map(h, |h, dh| swiglu::swiglu_grad(h, &dy.data, rows, columns / 2, dh))
+        })
     }
 
     fn silu(&self, x: &CpuTensor) -> CpuTensor {
-        map(x, activation::silu)
+        timed(Kernel::Activation, 0, || map(x, activation::silu))
     }
 
     fn silu_grad(&self, x: &CpuTensor, dy: &CpuTensor) -> CpuTensor {
-        map(x, |x, dx| activation::silu_grad(x, &dy.data, dx))
+        timed(Kernel::Activation, 0, || map(x, |x, dx| activation::silu_grad(x, &dy.data, dx)))
     }
 
     fn gelu(&self, x: &CpuTensor) -> CpuTensor {
-        map(x, activation::gelu)
+        timed(Kernel::Activation, 0, || map(x, activation::gelu))
     }
 
     fn gelu_grad(&self, x: &CpuTensor, dy: &CpuTensor) -> CpuTensor {
-        map(x, |x, dx| activation::gelu_grad(x, &dy.data, dx))
+        timed(Kernel::Activation, 0, || map(x, |x, dx| activation::gelu_grad(x, &dy.data, dx)))
     }
 
     fn gated_residual(
@@ -227,8 +275,10 @@ impl Device for Cpu {
     ) -> CpuTensor {
         let (b, n, d) = x.tokens();
         let (_, stride) = mods.rows_columns();
-        map(x, |x, out| {
-            residual::gated_residual(x, &y.data, &mods.data, stride, index * d, b, n, d, out);
+        timed(Kernel::Residual, 0, || {
+            map(x, |x, out| {
+                residual::gated_residual(x, &y.data, &mods.data, stride, index * d, b, n, d, out);
+            })
         })
     }
 
@@ -243,9 +293,11 @@ impl Device for Cpu {
         let (b, n, d) = y.tokens();
         let (_, stride) = mods.rows_columns();
         let (gate, offset) = (&mods.data, index * d);
-        map(y, |y, dy| {
-            let dgate = &mut dmod.data;
-            residual::gated_residual_grad(y, gate, stride, offset, &dout.data, b, n, d, dy, dgate);
+        let (dout, dgate) = (&dout.data, &mut dmod.data);
+        timed(Kernel::Residual, 0, || {
+            map(y, |y, dy| {
+                residual::gated_residual_grad(y, gate, stride, offset, dout, b, n, d, dy, dgate);
+            })
         })
     }
 
@@ -340,7 +392,7 @@ impl Device for Cpu {
     }
 
     fn sum_squares(&self, x: &CpuTensor) -> f64 {
-        adamw::sum_squares(&x.data)
+        timed(Kernel::Optimizer, 0, || adamw::sum_squares(&x.data))
     }
 
     fn interpolate(&self, x: &CpuTensor, noise: &CpuTensor, t: &[f32]) -> CpuTensor {
@@ -434,7 +486,10 @@ impl Device for Cpu {
         let mut emas: Vec<(&mut [f32], f64)> =
             emas.iter_mut().map(|(e, decay)| (&mut e.data[..], *decay)).collect();
         let (m, v) = (&mut moments.0.data, &mut moments.1.data);
-        adamw::adamw_step(&mut w.value.data, &grad.data, m, v, &mut emas, grad_scale, options);
+        let (w_values, grad) = (&mut w.value.data, &grad.data);
+        timed(Kernel::Optimizer, 0, || {
+            adamw::adamw_step(w_values, grad, m, v, &mut emas, grad_scale, options);
+        });
         w.packed.invalidate();
     }
 }

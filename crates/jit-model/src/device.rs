@@ -10,6 +10,7 @@
 
 use jit_core::rng::Stream;
 pub use jit_kernels::adamw::AdamW;
+pub use jit_kernels::gemm::Precision;
 
 use crate::objective::Space;
 
@@ -60,6 +61,9 @@ pub trait Device: Send + Sync {
     type Tensor: Send + Sync;
     /// A parameter: its f32 master value and whatever packed form the device wants kept with it.
     type Weight: Send + Sync;
+
+    /// What the operands of linear layers are rounded to; all else computes in f32.
+    fn precision(&self) -> Precision;
 
     // ---- memory ----
 

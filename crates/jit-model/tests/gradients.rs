@@ -45,7 +45,7 @@ struct Case {
 
 impl Case {
     fn new(model: &ModelConfig, objective: &ObjectiveConfig) -> Self {
-        let denoiser = Denoiser::new(&Cpu, model, objective);
+        let denoiser = Denoiser::new(&Cpu::F32, model, objective);
         // Zero-initialised layers would hide their neighbours' gradients: everything is random.
         let value = |(i, numel): (usize, usize)| {
             let mut v = vec![0.0; numel];
@@ -87,11 +87,11 @@ impl Case {
 
     fn run(&self, values: &[Vec<f32>]) -> (f64, Vec<Vec<f32>>) {
         let registry = self.denoiser.registry();
-        let params = Params::upload(&Cpu, registry, values);
-        let mut grads = Grads::zeros(&Cpu, registry);
+        let params = Params::upload(&Cpu::F32, registry, values);
+        let mut grads = Grads::zeros(&Cpu::F32, registry);
         let (batch, mode) = (self.batch(), self.mode());
         let losses = self.denoiser.losses_and_grads(
-            &Cpu,
+            &Cpu::F32,
             &params,
             &mut grads,
             batch,
@@ -99,12 +99,12 @@ impl Case {
             mode,
         );
         let weighted = |t: &<Cpu as Device>::Tensor| -> f64 {
-            let losses = Cpu.download(t);
+            let losses = Cpu::F32.download(t);
             losses.iter().zip(Self::weights()).map(|(l, w)| f64::from(*l) * f64::from(w)).sum()
         };
         let lambda = f64::from(self.denoiser.objective().auxiliary_weight);
         let auxiliary = losses.auxiliary.map_or(0.0, |a| weighted(&a.loss));
-        (weighted(&losses.diffusion) + lambda * auxiliary, grads.download(&Cpu))
+        (weighted(&losses.diffusion) + lambda * auxiliary, grads.download(&Cpu::F32))
     }
 
     fn loss_along(&self, tensor: usize, direction: &[f64], step: f64) -> f64 {
@@ -228,8 +228,8 @@ fn micro_batches_add_up_to_the_whole_batch() {
     let case = Case::new(&model(), &ObjectiveConfig::default());
     let (_, whole) = case.gradients();
     let registry = case.denoiser.registry();
-    let params = Params::upload(&Cpu, registry, &case.values);
-    let mut grads = Grads::zeros(&Cpu, registry);
+    let params = Params::upload(&Cpu::F32, registry, &case.values);
+    let mut grads = Grads::zeros(&Cpu::F32, registry);
     let pixels = model().pixels();
     for range in [0..1, 1..4] {
         let d = &case.draw;
@@ -241,9 +241,16 @@ fn micro_batches_add_up_to_the_whole_batch() {
             rotation: &[],
         };
         let weights = &Case::weights()[range];
-        case.denoiser.losses_and_grads(&Cpu, &params, &mut grads, batch, weights, Mode::default());
+        case.denoiser.losses_and_grads(
+            &Cpu::F32,
+            &params,
+            &mut grads,
+            batch,
+            weights,
+            Mode::default(),
+        );
     }
-    for ((spec, a), b) in registry.specs().iter().zip(&whole).zip(grads.download(&Cpu)) {
+    for ((spec, a), b) in registry.specs().iter().zip(&whole).zip(grads.download(&Cpu::F32)) {
         let largest = a.iter().fold(0f32, |m, v| m.max(v.abs()));
         let error = a.iter().zip(&b).fold(0f32, |e, (a, b)| e.max((a - b).abs()));
         // The order of additions differs: f32 rounding, nothing more.

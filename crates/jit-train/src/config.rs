@@ -2,6 +2,7 @@
 
 use jit_data::DataConfig;
 use jit_model::config::ConfigError as ModelError;
+use jit_model::device::Precision;
 use jit_model::objective::ObjectiveError;
 use jit_model::sampler::SampleError;
 use jit_model::{ModelConfig, ObjectiveConfig, SampleConfig};
@@ -76,6 +77,9 @@ pub struct TrainConfig {
     pub global_batch: usize,
     /// Images computed at once; smaller ones need less memory and are accumulated. 0 for all.
     pub batch_size: usize,
+    /// Precision of the linear layers, in training and drawing: `f32`, `bf16` (operands rounded; weights, sums,
+    /// norms and softmax stay f32), or `auto`: bf16 where the processor multiplies it, else f32.
+    pub precision: PrecisionChoice,
     /// Keep only each block's input and recompute the rest: less memory, a third more time.
     pub checkpoint_blocks: bool,
     /// Optimizer steps between checkpoints; 0 for one at the end only.
@@ -92,6 +96,38 @@ pub struct TrainConfig {
     pub sample_classes: Vec<u32>,
     /// Optimizer steps between lines of `metrics.jsonl` and TensorBoard scalars.
     pub log_every: u64,
+}
+
+/// The precision asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PrecisionChoice {
+    /// The device's fastest. A run records which that was.
+    Auto,
+    /// Not rounded.
+    F32,
+    /// Operands of linear layers rounded to bfloat16, sums f32.
+    Bf16,
+}
+
+impl PrecisionChoice {
+    /// The precision asked for, or `fastest`.
+    pub fn or(self, fastest: Precision) -> Precision {
+        match self {
+            Self::Auto => fastest,
+            Self::F32 => Precision::F32,
+            Self::Bf16 => Precision::Bf16,
+        }
+    }
+}
+
+impl From<Precision> for PrecisionChoice {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 impl Default for OptimConfig {
@@ -121,6 +157,7 @@ impl Default for TrainConfig {
             max_steps: 0,
             global_batch: 1024,
             batch_size: 0,
+            precision: PrecisionChoice::Auto,
             checkpoint_blocks: false,
             save_every: 1000,
             keep_last: 3,

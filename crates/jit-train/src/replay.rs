@@ -83,7 +83,7 @@ mod tests {
             ..OptimConfig::default()
         };
 
-        let denoiser = Denoiser::new(&Cpu, &model, &objective);
+        let denoiser = Denoiser::new(&Cpu::F32, &model, &objective);
         let registry: &Registry = denoiser.registry();
         let start: Vec<Vec<f32>> = registry
             .specs()
@@ -93,8 +93,8 @@ mod tests {
                 Err(error) => panic!("{error}"),
             })
             .collect();
-        let mut params = Params::upload(&Cpu, registry, &start);
-        let mut optimizer = Optimizer::new(&Cpu, registry, &start, &config);
+        let mut params = Params::upload(&Cpu::F32, registry, &start);
+        let mut optimizer = Optimizer::new(&Cpu::F32, registry, &start, &config);
 
         let tensor = |name: &str| file.tensor(&format!("micro.{name}")).unwrap();
         let [x, noise, t] = ["x", "noise", "t"].map(|name| tensor(name).into_f32());
@@ -116,7 +116,8 @@ mod tests {
             })
             .collect();
         let accumulation = number("accumulation") as usize;
-        let losses = replay(&Cpu, &denoiser, &mut params, &mut optimizer, &recorded, accumulation);
+        let losses =
+            replay(&Cpu::F32, &denoiser, &mut params, &mut optimizer, &recorded, accumulation);
 
         let mean = |v: &[f32]| v.iter().sum::<f32>() / v.len() as f32;
         let (total, aux): (Vec<f32>, Vec<f32>) = losses
@@ -141,9 +142,9 @@ mod tests {
                 }
             }
         };
-        compare("final", &params.download(&Cpu));
+        compare("final", &params.download(&Cpu::F32));
         for (i, decay) in decays.iter().enumerate() {
-            compare(&format!("ema{decay}"), &optimizer.average(&Cpu, &params, i));
+            compare(&format!("ema{decay}"), &optimizer.average(&Cpu::F32, &params, i));
         }
         let references = ["final.", "ema0.999.", "ema0.9999."];
         let names = file.names();

@@ -115,20 +115,20 @@ mod tests {
     fn the_grid_does_not_depend_on_the_batch_size() {
         let mut config = small();
         config.train.sample_count = 5;
-        let denoiser = Denoiser::new(&Cpu, &config.model, &config.objective);
+        let denoiser = Denoiser::new(&Cpu::F32, &config.model, &config.objective);
         let mut values = initial_values(denoiser.registry(), 1);
         // A new network predicts zero: make it draw something.
         for value in values.iter_mut().flatten().filter(|value| **value == 0.0) {
             *value = 0.03;
         }
-        let params = Params::upload(&Cpu, denoiser.registry(), &values);
+        let params = Params::upload(&Cpu::F32, denoiser.registry(), &values);
         let never = AtomicBool::new(false);
-        let whole = draw(&Cpu, &denoiser, &params, &config, &never).unwrap().unwrap();
+        let whole = draw(&Cpu::F32, &denoiser, &params, &config, &never).unwrap().unwrap();
         config.train.batch_size = 2;
-        let parts = draw(&Cpu, &denoiser, &params, &config, &never).unwrap().unwrap();
+        let parts = draw(&Cpu::F32, &denoiser, &params, &config, &never).unwrap().unwrap();
         assert_eq!(whole, parts);
         assert_eq!(whole.shape[1], 5 * (28 + PADDING) + PADDING);
-        let stopped = draw(&Cpu, &denoiser, &params, &config, &AtomicBool::new(true)).unwrap();
+        let stopped = draw(&Cpu::F32, &denoiser, &params, &config, &AtomicBool::new(true)).unwrap();
         assert_eq!(stopped, None);
     }
 }

@@ -27,18 +27,20 @@ use crate::samples;
 use crate::tally::Tally;
 
 /// Trains in the folder `dir` until the run is finished or `stop` is set; goes on from the folder's
-/// newest checkpoint if it has one. `dataset` has been checked ([`Dataset::check`]).
+/// newest checkpoint if it has one. `dataset` has been checked ([`Dataset::check`]). The run records
+/// the device's precision as its own.
 ///
 /// # Errors
 /// [`TrainError`]; what was saved before remains, and the same call goes on from there.
 pub fn train<D: Device>(
     dev: &D,
     dir: &Path,
-    config: RunConfig,
+    mut config: RunConfig,
     dataset: Arc<Dataset>,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
+    config.train.precision = dev.precision().into();
     let run = Run::open(dir, config, dataset, observer)?;
     Trainer::new(dev, run)?.train(observer, stop)
 }

@@ -17,7 +17,7 @@ use crate::{shape, source};
 pub fn run(args: &ConvertArgs, out: &mut dyn Write) -> Outcome {
     let mut source = source::open(&args.from, args.weights.as_deref(), &args.config)?;
     shape::find_head(&mut source.config.objective, &source.state.tensors);
-    let denoiser = Denoiser::new(&Cpu, &source.config.model, &source.config.objective);
+    let denoiser = Denoiser::new(&Cpu::F32, &source.config.model, &source.config.objective);
     let specs = denoiser.registry().specs();
     let values = shape::values(denoiser.registry(), source.state.tensors)?;
     let metadata: BTreeMap<String, String> = [

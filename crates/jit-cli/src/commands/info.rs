@@ -27,7 +27,7 @@ pub fn run(args: &InfoArgs, out: &mut dyn Write) -> Outcome {
 
 fn report(config: &RunConfig, out: &mut dyn Write) -> Outcome {
     let (model, objective) = (&config.model, &config.objective);
-    let denoiser = Denoiser::new(&Cpu, model, objective);
+    let denoiser = Denoiser::new(&Cpu::F32, model, objective);
     let registry = denoiser.registry();
     let total = registry.numel() as u64;
 

@@ -8,7 +8,7 @@ use jit_data::grid::{Sheet, grid, interleave, save_png, to_u8};
 use jit_model::objective::Auxiliary;
 use jit_model::sampler::initial_noise;
 use jit_model::weights::{Tensor, TensorData, write_npz};
-use jit_model::{Cpu, Denoiser, Device, ModelConfig, ObjectiveConfig, Params, Sampler};
+use jit_model::{Denoiser, Device, ModelConfig, ObjectiveConfig, Params, Sampler};
 use jit_train::RunConfig;
 
 use crate::classes;
@@ -16,7 +16,7 @@ use crate::cli::SampleArgs;
 use crate::failure::{Failure, Outcome};
 use crate::source::{self, Source};
 use crate::terminal::Progress;
-use crate::{interrupt, shape};
+use crate::{device, interrupt, shape};
 
 /// Pixels between the images of a sheet.
 const PADDING: usize = 2;
@@ -48,7 +48,8 @@ pub fn run(args: &SampleArgs, out: &mut dyn Write) -> Outcome {
     let columns = classes::columns(classes.len(), count);
     limit(args, &source, count, columns)?;
 
-    let drawn = draw(&Cpu, &mut source, args, &labels)?;
+    let dev = device::cpu(source.config.train.precision);
+    let drawn = draw(&dev, &mut source, args, &labels)?;
     let model = &source.config.model;
     let none = args.folder.is_none() && args.npz.is_none() && args.trajectory.is_none();
     let default = none.then(|| Path::new("samples.png"));

@@ -1,14 +1,15 @@
 //! `jit train`: start a run, or continue the one in the same folder.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use jit_data::Dataset;
-use jit_model::Cpu;
+use jit_train::config::PrecisionChoice;
 use jit_train::{Outcome as Ending, RunConfig, TrainError};
 
 use crate::cli::TrainArgs;
+use crate::device;
 use crate::failure::{Failure, Outcome};
 use crate::flags::run_options;
 use crate::interrupt;
@@ -42,8 +43,9 @@ pub fn run(args: &TrainArgs, out: &mut dyn Write) -> Outcome {
     config.validate().map_err(Failure::usage)?;
     check(&mut dataset, &config)?;
 
+    let dev = device::cpu(precision(&dir, &config));
     let mut watch = Watch::default();
-    let ending = jit_train::train(&Cpu, &dir, config, Arc::new(dataset), &mut watch, &stop);
+    let ending = jit_train::train(&dev, &dir, config, Arc::new(dataset), &mut watch, &stop);
     watch.finish();
     match ending.map_err(explain)? {
         Ending::Finished { step } => {
@@ -61,6 +63,19 @@ pub fn run(args: &TrainArgs, out: &mut dyn Write) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// The precision asked for; without any, a run goes on in the one that it has recorded, on whatever
+/// machine.
+fn precision(dir: &Path, config: &RunConfig) -> PrecisionChoice {
+    let recorded = || {
+        let text = std::fs::read_to_string(dir.join("config.toml")).ok()?;
+        Some(RunConfig::from_toml(&text).ok()?.train.precision)
+    };
+    match config.train.precision {
+        PrecisionChoice::Auto => recorded().unwrap_or(PrecisionChoice::Auto),
+        asked => asked,
+    }
 }
 
 /// The run's folder: what `--out` says, or `runs/` and the name of the preset or file.

@@ -2,9 +2,8 @@
 
 use std::io::Write;
 
-use jit_model::Cpu;
-
 use crate::cli::VerifyArgs;
+use crate::device;
 use crate::failure::{Failure, Outcome};
 use crate::verify::{table, verify};
 
@@ -13,9 +12,10 @@ use crate::verify::{table, verify};
 /// # Errors
 /// When a file cannot be verified, or a deviation exceeds its tolerance.
 pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Outcome {
+    let dev = device::cpu(args.precision.into());
     let mut checks = Vec::new();
     for file in &args.files {
-        checks.extend(verify(&Cpu, file)?);
+        checks.extend(verify(&dev, file)?);
     }
     out.write_all(table(&checks).as_bytes())?;
     let failed = checks.iter().filter(|c| !c.passed()).count();

@@ -35,7 +35,7 @@ pub fn verify<D: Device>(
     expected: &Case,
 ) -> Result<Vec<Check>, VerifyError> {
     let name = torch.file_stem().unwrap_or_default().to_string_lossy();
-    let mut check = Check::new(&name, "outputs", tolerance::OUTPUT);
+    let mut check = Check::new(&name, "outputs", tolerance::output(dev.precision()));
     for output in expected.names() {
         let Some(set) = output.strip_prefix(OUTPUT) else { continue };
         let state = load_state(torch, Some(set))?;

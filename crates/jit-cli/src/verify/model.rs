@@ -39,7 +39,7 @@ pub fn verify<D: Device>(dev: &D, case: &Case) -> Result<Vec<Check>, VerifyError
     let losses = denoiser.losses_and_grads(dev, &params, &mut grads, batch, &weight, mode);
 
     let name = case.name();
-    let mut outputs = Check::new(&name, "outputs", tolerance::OUTPUT);
+    let mut outputs = Check::new(&name, "outputs", tolerance::output(dev.precision()));
     outputs.relative("z", &dev.download(&losses.z), &case.tensor("z", &images)?);
     let x_pred =
         dev.convert(&losses.output, &losses.z, &t, objective.t_eps, objective.prediction, Space::X);
@@ -53,7 +53,7 @@ pub fn verify<D: Device>(dev: &D, case: &Case) -> Result<Vec<Check>, VerifyError
         outputs.relative("feature", &feature, &case.tensor("feature", &[n, model.hidden_size])?);
     }
 
-    let mut loss = Check::new(&name, "losses", tolerance::OUTPUT);
+    let mut loss = Check::new(&name, "losses", tolerance::output(dev.precision()));
     let per_image = dev.download(&losses.diffusion);
     loss.relative("loss.per_sample", &per_image, &case.tensor("loss.per_sample", &[n])?);
     let diffusion = mean(&per_image);
@@ -81,7 +81,7 @@ pub fn verify<D: Device>(dev: &D, case: &Case) -> Result<Vec<Check>, VerifyError
     }
     loss.relative("loss.total", &[total], &case.tensor("loss.total", &[])?);
 
-    let mut gradients = Check::new(&name, "gradients", tolerance::GRADIENT);
+    let mut gradients = Check::new(&name, "gradients", tolerance::gradient(dev.precision()));
     for (spec, grad) in registry.specs().iter().zip(grads.download(dev)) {
         if spec.trainable {
             let want = case.tensor(&format!("grad.{}", spec.name), &spec.shape)?;

@@ -30,7 +30,8 @@ pub fn verify<D: Device>(dev: &D, case: &Case) -> Result<Vec<Check>, VerifyError
 
     let names = case.names();
     let inputs = |name: &String| name.starts_with(PARAM) || *name == "z0" || *name == "labels";
-    let mut check = Check::new(&case.name(), "trajectories", tolerance::OUTPUT);
+    let mut check =
+        Check::new(&case.name(), "trajectories", tolerance::trajectory(dev.precision()));
     for name in names.iter().filter(|name| !inputs(name)) {
         let config = parse(name).ok_or_else(|| {
             let expected = "METHOD_STEPS_cfgCFG_LOW_HIGH, such as heun_50_cfg2.9_0.1_1.0";

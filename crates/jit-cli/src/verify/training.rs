@@ -65,7 +65,7 @@ pub fn verify<D: Device>(dev: &D, case: &Case) -> Result<Vec<Check>, VerifyError
     let losses = replay(dev, &denoiser, &mut params, &mut optimizer, &recorded, accumulation);
 
     let name = case.name();
-    let mut along = Check::new(&name, "losses and rates", tolerance::OUTPUT);
+    let mut along = Check::new(&name, "losses and rates", tolerance::output(dev.precision()));
     let auxiliary: Vec<f32> = losses.iter().map(|l| mean(&l.auxiliary)).collect();
     let weight = objective.auxiliary_weight;
     let total = |(l, aux): (&jit_train::accumulate::ImageLosses, &f32)| {
@@ -74,7 +74,7 @@ pub fn verify<D: Device>(dev: &D, case: &Case) -> Result<Vec<Check>, VerifyError
     };
     let total: Vec<f32> = losses.iter().zip(&auxiliary).map(total).collect();
     // The weights drift apart in the last bits while they train, and the later losses with them.
-    let mut later = Check::new(&name, "losses after steps", tolerance::GRADIENT);
+    let mut later = Check::new(&name, "losses after steps", tolerance::gradient(dev.precision()));
     let want = case.tensor("micro.loss", &[count])?;
     let first = accumulation.min(count);
     along.relative("micro.loss", &total[..first], &want[..first]);
@@ -87,11 +87,12 @@ pub fn verify<D: Device>(dev: &D, case: &Case) -> Result<Vec<Check>, VerifyError
     let rates: Vec<f32> = rates.iter().map(|&r| r as f32).collect();
     along.relative("micro.lr", &rates, &case.tensor("micro.lr", &[count])?);
 
-    let mut weights = Check::new(&name, "final weights", tolerance::GRADIENT);
+    let mut weights = Check::new(&name, "final weights", tolerance::gradient(dev.precision()));
     compare(case, registry, FINAL, &params.download(dev), &mut weights)?;
     let mut checks = vec![along, later, weights];
     for (i, decay) in optim.ema_decay.iter().enumerate() {
-        let mut averages = Check::new(&name, &format!("average {decay}"), tolerance::GRADIENT);
+        let mut averages =
+            Check::new(&name, &format!("average {decay}"), tolerance::gradient(dev.precision()));
         let have = optimizer.average(dev, &params, i);
         compare(case, registry, &format!("ema{decay}."), &have, &mut averages)?;
         checks.push(averages);

@@ -35,7 +35,7 @@ impl Observer for Log {
 
 fn run(dir: &Path, config: &RunConfig) -> Result<Log, TrainError> {
     let mut log = Log::default();
-    train(&Cpu, dir, config.clone(), digits(config), &mut log, &AtomicBool::new(false))?;
+    train(&Cpu::F32, dir, config.clone(), digits(config), &mut log, &AtomicBool::new(false))?;
     Ok(log)
 }
 
@@ -143,7 +143,7 @@ fn another_networks_weights_are_named() {
     let message = |change: fn(&mut RunConfig)| {
         let mut other = config.clone();
         change(&mut other);
-        let denoiser = Denoiser::new(&Cpu, &other.model, &other.objective);
+        let denoiser = Denoiser::new(&Cpu::F32, &other.model, &other.objective);
         checkpoint.weights(denoiser.registry()).unwrap_err().to_string()
     };
     let wider = message(|c| c.model.num_classes = 11);
@@ -171,7 +171,8 @@ fn victim() {
     if let Some(dir) = std::env::var_os(VICTIM) {
         let config = saving(1, 0);
         let images = digits(&config);
-        train(&Cpu, dir.as_ref(), config, images, &mut Report, &AtomicBool::new(false)).unwrap();
+        train(&Cpu::F32, dir.as_ref(), config, images, &mut Report, &AtomicBool::new(false))
+            .unwrap();
     }
 }
 

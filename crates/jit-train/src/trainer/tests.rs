@@ -31,7 +31,7 @@ impl Observer for StopAfter<'_> {
 fn run(dir: &Path, config: &RunConfig, steps: u64) -> Result<Outcome, TrainError> {
     let stop = AtomicBool::new(false);
     let mut observer = StopAfter { steps, stop: &stop };
-    train(&Cpu, dir, config.clone(), digits(config), &mut observer, &stop)
+    train(&Cpu::F32, dir, config.clone(), digits(config), &mut observer, &stop)
 }
 
 /// The lines of `metrics.jsonl` without what a clock says.
@@ -214,7 +214,7 @@ fn changed_options_are_refused_with_both_values() {
 
     let other_images = digits(&fewer_images);
     let stop = AtomicBool::new(false);
-    let error = train(&Cpu, dir.path(), config, other_images, &mut Silent, &stop).unwrap_err();
+    let error = train(&Cpu::F32, dir.path(), config, other_images, &mut Silent, &stop).unwrap_err();
     assert!(matches!(error, TrainError::DataDiffers { .. }), "{error}");
     assert_eq!(fs::read(dir.path().join("config.toml")).unwrap(), before, "nothing was changed");
 }
@@ -234,7 +234,7 @@ fn a_folder_has_one_trainer() {
     let mut observer = Nested(config.clone(), dir.path().into());
     let stop = AtomicBool::new(false);
     let images = digits(&config);
-    train(&Cpu, dir.path(), config, images, &mut observer, &stop).unwrap();
+    train(&Cpu::F32, dir.path(), config, images, &mut observer, &stop).unwrap();
 }
 
 #[test]

@@ -1,0 +1,100 @@
+//! `jit bench`: how fast this machine trains and draws, against what its multiply-add units can do.
+//!
+//! Images, noise and weights are random, and the first step, which packs weights and takes memory
+//! from the system, is not counted. The peak is measured in the same run.
+
+mod kernels;
+mod report;
+mod sample;
+mod train;
+
+use std::io::Write;
+
+use jit_core::rng::{Purpose, Stream};
+use jit_kernels::{cpu, peak::peak_flops};
+use jit_model::{Device, ModelConfig};
+use jit_train::RunConfig;
+
+use crate::cli::{BenchArgs, Workload};
+use crate::device;
+use crate::failure::{Failure, Outcome};
+use crate::flags::run_options;
+use report::{Machine, Report};
+
+/// Measures and prints.
+///
+/// # Errors
+/// A configuration that is not valid.
+pub fn run(args: &BenchArgs, out: &mut dyn Write) -> Outcome {
+    let options = run_options();
+    let mut config: RunConfig = args.config.layers(&options)?.build().map_err(Failure::usage)?;
+    let batch = batch_size(&config);
+    config.train.global_batch = batch;
+    config.train.batch_size = batch;
+    config.validate().map_err(Failure::usage)?;
+    let dev = device::cpu(config.train.precision);
+    let machine = machine(&dev);
+    let steps = args.steps.get();
+    if args.what == Workload::Kernels {
+        return kernels::run(&dev, &config, &machine, steps, args.json, out);
+    }
+    let measured = match args.what {
+        Workload::Train => train::measure(&dev, &config, steps),
+        _ => sample::measure(&dev, &mut config, steps),
+    };
+    let report = Report::new(args.what, &config, machine, measured);
+    if args.json { report.json(out) } else { report.text(out) }
+}
+
+/// The images at once: those asked for, else the preset's batch if it is that of a small model.
+fn batch_size(config: &RunConfig) -> usize {
+    const SMALL: usize = 64;
+    const DEFAULT: usize = 8;
+    match config.train.batch_size {
+        0 if config.train.global_batch > SMALL => DEFAULT,
+        0 => config.train.global_batch,
+        asked => asked,
+    }
+}
+
+fn machine(dev: &impl Device) -> Machine {
+    let (level, threads) = (cpu::level(), rayon::current_num_threads());
+    Machine {
+        level: level.to_string(),
+        threads,
+        precision: dev.precision().into(),
+        peak_flops: peak_flops(level, threads),
+    }
+}
+
+/// `images` random images with values in [-1, 1), `[B, C, S, S]`.
+fn random_images(model: &ModelConfig, images: usize) -> Vec<f32> {
+    let mut x = vec![0.0; images * model.pixels()];
+    Stream::new(0, Purpose::Noise, 0, 0).fill_uniform(-1.0, 1.0, &mut x);
+    x
+}
+
+/// Labels in turn.
+fn labels(model: &ModelConfig, images: usize) -> Vec<u32> {
+    (0..images).map(|i| (i % model.num_classes.max(1)) as u32).collect()
+}
+
+/// The middle of the sorted values, or the mean of the two there.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
+    (low + high) / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(&[7.0]), 7.0);
+    }
+}

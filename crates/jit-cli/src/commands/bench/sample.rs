@@ -1,0 +1,54 @@
+//! Steps of the sampler on random weights.
+
+use std::time::Instant;
+
+use jit_kernels::profile;
+use jit_model::init::initial_values;
+use jit_model::sampler::initial_noise;
+use jit_model::{Denoiser, Device, Params, Sampler};
+use jit_train::RunConfig;
+
+use super::labels;
+use super::report::Measured;
+use crate::cost;
+
+/// Draws a batch in `steps` steps that are timed after one that is not.
+pub fn measure<D: Device>(dev: &D, config: &mut RunConfig, steps: usize) -> Measured {
+    config.sample.steps = 1 + steps;
+    let (model, images) = (&config.model, config.train.global_batch);
+    let denoiser = Denoiser::new(dev, model, &config.objective);
+    let values = initial_values(denoiser.registry(), config.train.seed);
+    let params = Params::upload(dev, denoiser.registry(), &values);
+    drop(values);
+    let sampler = Sampler {
+        dev,
+        net: denoiser.net(),
+        params: &params,
+        rope: denoiser.rope(),
+        objective: denoiser.objective(),
+        config: &config.sample,
+    };
+    let mut noise = vec![0.0; images * model.pixels()];
+    for (i, image) in noise.chunks_mut(model.pixels()).enumerate() {
+        initial_noise(config.train.seed, i as u64, config.objective.noise_scale(model), image);
+    }
+    let shape = [images, model.channels, model.image_size, model.image_size];
+    let z0 = dev.upload(&noise, &shape);
+
+    let mut seconds = Vec::with_capacity(steps);
+    let mut last = Instant::now();
+    sampler.sample(z0, &labels(model, images), |progress| {
+        if progress.step == 1 {
+            profile::start();
+        } else {
+            seconds.push(last.elapsed().as_secs_f64());
+        }
+        last = Instant::now();
+    });
+    let kernels = profile::stop();
+    let passes: u64 = (1..=steps).map(|i| cost::step_passes(model, &config.sample, i)).sum();
+    let flops = (images as u64 * passes * cost::forward_flops(model)) as f64;
+    // An image is drawn once all its steps are done.
+    let images_per_step = images as f64 / steps as f64;
+    Measured { seconds, kernels, flops_per_step: flops / steps as f64, images_per_step }
+}
