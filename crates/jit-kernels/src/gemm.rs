@@ -136,7 +136,7 @@ impl Grid {
     /// Whole rows of blocks where there are enough to occupy all threads evenly, since each area
     /// packs its rows of `A` for itself; else groups of at least eight panels, then fewer rows.
     fn new(rows: usize, cols: usize, shape: TileShape, threads: usize) -> Grid {
-        let enough = if threads == 1 { 1 } else { 4 * threads };
+        let enough = if threads == 1 { 1 } else { 3 * threads };
         let even =
             |total: usize, parts: usize, unit: usize| total.div_ceil(parts).next_multiple_of(unit);
         let row_blocks = rows.div_ceil(MC);

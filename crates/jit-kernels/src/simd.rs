@@ -64,6 +64,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `dst` is valid for writing `LANES` values; no alignment is needed.
     unsafe fn store_ptr(self, v: Self::V, dst: *mut f32);
+    /// Asks for the cache line at `address`, which need not be valid; does nothing where the
+    /// machine has no such request.
+    #[inline(always)]
+    fn prefetch(self, address: *const f32) {
+        let _ = address;
+    }
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;

@@ -15,6 +15,9 @@ use crate::{
 /// Panels packed together: enough columns for whole cache lines and pages of a row-major source.
 const PANELS_AT_ONCE: usize = 8;
 
+/// Inner indices packed together where they are the rows of the source.
+const DEPTH_AT_ONCE: usize = 8;
+
 /// A matrix `B [K, N]` in panels: `[K / KC, N / NR, KC, NR]`, with zeros in columns beyond `N`.
 /// As bfloat16 pairs, a panel is `[KC / 2, NR]` of them.
 #[derive(Clone, Debug)]
@@ -117,12 +120,16 @@ fn pack_width<const W: usize>(src: MatRef<'_>, strips: &mut [f32]) {
     let whole = src.rows() / W;
     let by_depth = src.transposed();
     if by_depth.row(0).is_some() {
-        // One index of the inner dimension after the other, through all strips.
-        for k in 0..depth {
-            let Some(values) = by_depth.row(k) else { return };
+        // Some inner indices at a time: a strip's part of them is whole cache lines, which one visit
+        // fills, and their rows are few enough to be read along side by side.
+        for k0 in (0..depth).step_by(DEPTH_AT_ONCE) {
+            let rows = DEPTH_AT_ONCE.min(depth - k0);
             for strip in 0..whole {
-                let at = (strip * depth + k) * W;
-                strips[at..at + W].copy_from_slice(&values[strip * W..strip * W + W]);
+                let out = &mut strips[(strip * depth + k0) * W..][..rows * W];
+                for (k, out) in out.chunks_exact_mut(W).enumerate() {
+                    let Some(values) = by_depth.row(k0 + k) else { return };
+                    out.copy_from_slice(&values[strip * W..strip * W + W]);
+                }
             }
         }
     } else {

@@ -131,6 +131,11 @@ unsafe fn multiply<S: Tile, const MR: usize, const NV: usize>(
     row_stride: usize,
     update: Update<'_>,
 ) {
+    // The tile of C is needed only at the end, but then at once.
+    for r in 0..MR {
+        s.prefetch(c.wrapping_add(r * row_stride));
+        s.prefetch(c.wrapping_add(r * row_stride + NV * S::LANES - 1));
+    }
     let mut sums = [[s.splat(0.0); NV]; MR];
     for (a, b) in strip.chunks_exact(MR).zip(panel.chunks_exact(NV * S::LANES)) {
         let mut columns = [s.splat(0.0); NV];

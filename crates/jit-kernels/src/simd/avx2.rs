@@ -37,6 +37,10 @@ impl Simd for Avx2 {
         avx2!(_mm256_loadu_ps(src))
     }
     #[inline(always)]
+    fn prefetch(self, address: *const f32) {
+        avx2!(_mm_prefetch::<_MM_HINT_T0>(address.cast()));
+    }
+    #[inline(always)]
     unsafe fn store_ptr(self, v: __m256, dst: *mut f32) {
         avx2!(_mm256_storeu_ps(dst, v))
     }

@@ -66,6 +66,10 @@ macro_rules! simd {
                 avx512!(_mm512_loadu_ps(src))
             }
             #[inline(always)]
+            fn prefetch(self, address: *const f32) {
+                avx512!(_mm_prefetch::<_MM_HINT_T0>(address.cast()));
+            }
+            #[inline(always)]
             unsafe fn store_ptr(self, v: __m512, dst: *mut f32) {
                 avx512!(_mm512_storeu_ps(dst, v))
             }
