@@ -20,7 +20,7 @@ pub mod verify;
 ///
 /// # Errors
 /// Whatever the command failed on.
-pub fn run(cli: &Cli, out: &mut dyn Write) -> Outcome {
+pub fn run(cli: &Cli, out: &mut (dyn Write + Send)) -> Outcome {
     // A wrong JIT_CPU is told before any work.
     jit_kernels::cpu::detect().map_err(Failure::usage)?;
     if let Some(threads) = cli.global.threads {
@@ -34,6 +34,12 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> Outcome {
         let help = "run `jit doctor` to see what this build has";
         cli.global.device.check().map_err(|e| Failure::usage(e).help(help))?;
     }
+    // From here on this is one of the threads that compute: handing each kernel over to them and
+    // waiting for its end would cost a small model a fifth of its time.
+    rayon::scope(|_| dispatch(cli, out))
+}
+
+fn dispatch(cli: &Cli, out: &mut (dyn Write + Send)) -> Outcome {
     match &cli.command {
         Command::Train(args) => train::run(args, out),
         Command::Sample(args) => sample::run(args, out),

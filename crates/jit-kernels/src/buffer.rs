@@ -3,6 +3,7 @@
 
 use std::{
     alloc::{Layout, alloc, dealloc, handle_alloc_error},
+    cell::RefCell,
     collections::BTreeMap,
     fmt,
     ops::{Deref, DerefMut},
@@ -125,6 +126,40 @@ impl Pool {
     }
 }
 
+/// Blocks up to this many bytes may wait on a thread's own shelf.
+const SMALL: usize = 256 << 10;
+/// Blocks of one size on a shelf.
+const SHELF_DEPTH: usize = 4;
+
+thread_local! {
+    /// Small blocks that this thread let go last. Kernels take and drop their scratch memory for
+    /// every head or strip: without a lock that costs next to nothing.
+    static SHELF: RefCell<BTreeMap<usize, Vec<Block>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// A block of `len` values from this thread's shelf.
+fn take_from_shelf(len: usize) -> Option<Block> {
+    // A thread that is ending has none any more.
+    SHELF.try_with(|shelf| shelf.borrow_mut().get_mut(&len)?.pop()).ok().flatten()
+}
+
+/// Puts `block` on this thread's shelf, or returns it where that is full or the block is large.
+fn put_on_shelf(block: Block) -> Option<Block> {
+    if block.bytes() > SMALL {
+        return Some(block);
+    }
+    let mut block = Some(block);
+    let _ending = SHELF.try_with(|shelf| {
+        let mut shelf = shelf.borrow_mut();
+        let Some(len) = block.as_ref().map(|block| block.len) else { return };
+        let blocks = shelf.entry(len).or_default();
+        if blocks.len() < SHELF_DEPTH {
+            blocks.extend(block.take());
+        }
+    });
+    block
+}
+
 static POOL: Mutex<Pool> = Mutex::new(Pool::new());
 
 fn pool() -> MutexGuard<'static, Pool> {
@@ -143,7 +178,7 @@ impl Buffer {
     /// `len` values left over from earlier buffers, or zeros: for outputs that are wholly written.
     pub fn take(len: usize) -> Buffer {
         let class = class(len);
-        let recycled = pool().take(class);
+        let recycled = take_from_shelf(class).or_else(|| pool().take(class));
         Buffer { block: Some(recycled.unwrap_or_else(|| Block::new(class))), len }
     }
 
@@ -168,7 +203,8 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let refused = self.block.take().and_then(|block| pool().put(block));
+        let large = self.block.take().and_then(put_on_shelf);
+        let refused = large.and_then(|block| pool().put(block));
         drop(refused); // outside the lock
     }
 }

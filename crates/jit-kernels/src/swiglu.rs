@@ -26,9 +26,17 @@ fn swiglu_at(level: Level, h12: &[f32], rows: usize, m: usize, out: &mut [f32]) 
     });
 }
 
-/// The backward pass of [`swiglu`]; `dh12` `[R, 2m]` is overwritten.
-pub fn swiglu_grad(h12: &[f32], dout: &[f32], rows: usize, m: usize, dh12: &mut [f32]) {
-    swiglu_grad_at(cpu::level(), h12, dout, rows, m, dh12);
+/// The backward pass of [`swiglu`]; `dh12` `[R, 2m]` and `out` `[R, m]`, the output of the forward
+/// pass again, are overwritten: the gate that the gradient needs gives it almost for nothing.
+pub fn swiglu_grad(
+    h12: &[f32],
+    dout: &[f32],
+    rows: usize,
+    m: usize,
+    dh12: &mut [f32],
+    out: &mut [f32],
+) {
+    swiglu_grad_at(cpu::level(), h12, dout, rows, m, dh12, out);
 }
 
 fn swiglu_grad_at(
@@ -38,19 +46,22 @@ fn swiglu_grad_at(
     rows: usize,
     m: usize,
     dh12: &mut [f32],
+    out: &mut [f32],
 ) {
     assert_eq!((h12.len(), dout.len()), (rows * 2 * m, rows * m), "swiglu_grad: bad inputs");
-    assert_eq!(dh12.len(), rows * 2 * m, "swiglu_grad: bad output length");
-    par::for_each_chunk(dh12, ROWS * 2 * m, OPS * rows * m, |chunk, dh12| {
+    assert_eq!((dh12.len(), out.len()), (rows * 2 * m, rows * m), "swiglu_grad: bad outputs");
+    let (dh12, out) = ((dh12, ROWS * 2 * m), (out, ROWS * m));
+    par::for_each_chunk2(dh12, out, OPS * rows * m, |chunk, dh12, out| {
         let h12 = &h12[chunk * ROWS * 2 * m..][..dh12.len()];
-        let dout = &dout[chunk * ROWS * m..][..dh12.len() / 2];
-        backward(level, h12, dout, m, dh12);
+        let dout = &dout[chunk * ROWS * m..][..out.len()];
+        backward(level, h12, dout, m, dh12, out);
     });
 }
 
 simd_kernel! {
     fn forward(level; h12: &[f32], m: usize, out: &mut [f32]) = forward_kernel;
-    fn backward(level; h12: &[f32], dout: &[f32], m: usize, dh12: &mut [f32]) = backward_kernel;
+    fn backward(level; h12: &[f32], dout: &[f32], m: usize, dh12: &mut [f32], out: &mut [f32])
+        = backward_kernel;
 }
 
 #[inline(always)]
@@ -65,19 +76,29 @@ fn forward_kernel<S: Simd>(s: S, h12: &[f32], m: usize, out: &mut [f32]) {
 }
 
 #[inline(always)]
-fn backward_kernel<S: Simd>(s: S, h12: &[f32], dout: &[f32], m: usize, dh12: &mut [f32]) {
+fn backward_kernel<S: Simd>(
+    s: S,
+    h12: &[f32],
+    dout: &[f32],
+    m: usize,
+    dh12: &mut [f32],
+    out: &mut [f32],
+) {
     let one = s.splat(1.0);
     let inputs = h12.chunks_exact(2 * m).zip(dout.chunks_exact(m));
-    for ((h, dout), dh) in inputs.zip(dh12.chunks_exact_mut(2 * m)) {
+    let outputs = dh12.chunks_exact_mut(2 * m).zip(out.chunks_exact_mut(m));
+    for ((h, dout), (dh, out)) in inputs.zip(outputs) {
         let (a, b) = h.split_at(m);
         let (da, db) = dh.split_at_mut(m);
         for j in (0..m).step_by(S::LANES) {
             let (va, vb, vd) = (load_at(s, a, j), load_at(s, b, j), load_at(s, dout, j));
             let gate = sigmoid(s, va);
+            let silu = s.mul(va, gate);
             // d silu/da = σ(a)·(1 + a·(1 − σ(a)))
             let slope = s.mul(gate, s.fma(va, s.sub(one, gate), one));
             store_at(s, s.mul(s.mul(vd, vb), slope), da, j);
-            store_at(s, s.mul(vd, s.mul(va, gate)), db, j);
+            store_at(s, s.mul(vd, silu), db, j);
+            store_at(s, s.mul(silu, vb), out, j);
         }
     }
 }
@@ -126,11 +147,11 @@ mod tests {
 
     #[test]
     fn extreme_gates_neither_overflow_nor_turn_into_nan() {
-        let (mut out, mut dh) = ([1.0; 2], [1.0; 4]);
+        let (mut out, mut dh, mut again) = ([1.0; 2], [1.0; 4], [1.0; 2]);
         swiglu(&[-1e4, 1e4, 1.0, 1.0], 1, 2, &mut out);
         assert_eq!(out, [0.0, 1e4]);
-        swiglu_grad(&[-1e4, 1e4, 1.0, 1.0], &[1.0; 2], 1, 2, &mut dh);
-        assert_eq!(dh, [0.0, 1.0, 0.0, 1e4]);
+        swiglu_grad(&[-1e4, 1e4, 1.0, 1.0], &[1.0; 2], 1, 2, &mut dh, &mut again);
+        assert_eq!((dh, again), ([0.0, 1.0, 0.0, 1e4], out));
     }
 
     proptest! {
@@ -145,8 +166,10 @@ mod tests {
             for level in Level::all() {
                 let (mut fast, mut dfast) = (vec![9.0; rows * m], vec![9.0; rows * 2 * m]);
                 swiglu_at(level, &h12, rows, m, &mut fast);
-                swiglu_grad_at(level, &h12, &dout, rows, m, &mut dfast);
+                let mut again = vec![9.0; rows * m];
+                swiglu_grad_at(level, &h12, &dout, rows, m, &mut dfast, &mut again);
                 assert_close(&fast, &plain, 1e-6);
+                assert_eq!(&again, &fast, "the same bits in both passes");
                 assert_close(&dfast, &dplain, 1e-6);
             }
         }
@@ -157,7 +180,8 @@ mod tests {
         let (rows, m) = (3, 11);
         let (h12, dout) = (random(1, rows * 2 * m), random(2, rows * m));
         let mut dh12 = vec![9.0; h12.len()];
-        swiglu_grad(&h12, &dout, rows, m, &mut dh12);
+        let mut again = vec![0.0; dout.len()];
+        swiglu_grad(&h12, &dout, rows, m, &mut dh12, &mut again);
         let f = |h12: &[f32]| {
             let mut out = vec![0.0; rows * m];
             swiglu(h12, rows, m, &mut out);

@@ -243,11 +243,14 @@ impl Device for Cpu {
         out
     }
 
-    fn swiglu_grad(&self, h: &CpuTensor, dy: &CpuTensor) -> CpuTensor {
+    fn swiglu_grad(&self, h: &CpuTensor, dy: &CpuTensor) -> (CpuTensor, CpuTensor) {
         let (rows, columns) = h.rows_columns();
+        let (mut dh, mut out) = (CpuTensor::like(h), CpuTensor::like(dy));
         timed(Kernel::Activation, 0, || {
-            map(h, |h, dh| swiglu::swiglu_grad(h, &dy.data, rows, columns / 2, dh))
-        })
+            let (dh, out) = (&mut dh.data, &mut out.data);
+            swiglu::swiglu_grad(&h.data, &dy.data, rows, columns / 2, dh, out);
+        });
+        (dh, out)
     }
 
     fn silu(&self, x: &CpuTensor) -> CpuTensor {

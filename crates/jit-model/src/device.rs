@@ -139,8 +139,8 @@ pub trait Device: Send + Sync {
     ) -> Self::Tensor;
     /// `silu(a)·b` with a, b the halves of the last axis: `[…, 2·m] → […, m]`.
     fn swiglu(&self, h: &Self::Tensor) -> Self::Tensor;
-    /// Gradient of [`Device::swiglu`]: `[…, m] → […, 2·m]`.
-    fn swiglu_grad(&self, h: &Self::Tensor, dy: &Self::Tensor) -> Self::Tensor;
+    /// Gradient of [`Device::swiglu`]: `[…, m] → […, 2·m]`; and its output again, `[…, m]`.
+    fn swiglu_grad(&self, h: &Self::Tensor, dy: &Self::Tensor) -> (Self::Tensor, Self::Tensor);
     /// `x·sigmoid(x)`
     fn silu(&self, x: &Self::Tensor) -> Self::Tensor;
     /// Gradient of [`Device::silu`] at x.

@@ -42,10 +42,15 @@ impl Linear {
         dy: &D::Tensor,
     ) -> D::Tensor {
         self.backward_params(dev, g, x, dy);
+        self.backward_input(dev, p, dy)
+    }
+
+    /// The input's gradient only.
+    pub fn backward_input<D: Device>(&self, dev: &D, p: &Params<D>, dy: &D::Tensor) -> D::Tensor {
         dev.linear_grad_input(dy, &p[self.weight])
     }
 
-    /// Adds the parameters' gradients only: for a first layer, whose input needs none.
+    /// Adds the parameters' gradients only.
     pub fn backward_params<D: Device>(
         &self,
         dev: &D,

@@ -36,7 +36,7 @@ impl SwiGlu {
         dropout: Option<&Dropout>,
     ) -> (D::Tensor, Saved<D::Tensor>) {
         let hidden = self.w12.forward(dev, p, x);
-        let product = gated(dev, &hidden, dropout);
+        let product = dropped(dev, dev.swiglu(&hidden), dropout);
         (self.w3.forward(dev, p, &product), Saved { hidden })
     }
 
@@ -51,21 +51,17 @@ impl SwiGlu {
         dropout: Option<&Dropout>,
         dy: &D::Tensor,
     ) -> D::Tensor {
-        let product = gated(dev, &saved.hidden, dropout);
-        let mut dproduct = self.w3.backward(dev, p, g, &product, dy);
-        if let Some(dropout) = dropout {
-            dproduct = dev.dropout(dproduct, dropout);
-        }
-        let dhidden = dev.swiglu_grad(&saved.hidden, &dproduct);
+        let dproduct = dropped(dev, self.w3.backward_input(dev, p, dy), dropout);
+        let (dhidden, product) = dev.swiglu_grad(&saved.hidden, &dproduct);
+        self.w3.backward_params(dev, g, &dropped(dev, product, dropout), dy);
         self.w12.backward(dev, p, g, x, &dhidden)
     }
 }
 
-/// `silu(a)·b`, with dropout where the block has it.
-fn gated<D: Device>(dev: &D, hidden: &D::Tensor, dropout: Option<&Dropout>) -> D::Tensor {
-    let product = dev.swiglu(hidden);
+/// `x` with dropout, where the block has it.
+fn dropped<D: Device>(dev: &D, x: D::Tensor, dropout: Option<&Dropout>) -> D::Tensor {
     match dropout {
-        Some(dropout) => dev.dropout(product, dropout),
-        None => product,
+        Some(dropout) => dev.dropout(x, dropout),
+        None => x,
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     buffer::Buffer,
     lanes::{load_at, store_at},
     rms_norm::inverse_rms,
-    simd::{Simd, simd_kernel},
+    simd::{MAX_LANES, Simd, simd_kernel},
 };
 
 /// Copies the `h` values of a head of every token, `stride` apart in `x`, to a matrix `[N, h]`.
@@ -36,6 +36,17 @@ simd_kernel! {
     ) = norm_and_rotate_grad_kernel;
 }
 
+/// The signs of sines in `rotate_half`: a vector starts at an even value.
+const SIGNS: [f32; MAX_LANES] = {
+    let mut signs = [1.0; MAX_LANES];
+    let mut i = 0;
+    while i < MAX_LANES {
+        signs[i] = -1.0;
+        i += 2;
+    }
+    signs
+};
+
 #[inline(always)]
 fn norm_and_rotate_kernel<S: Simd>(
     s: S,
@@ -46,6 +57,7 @@ fn norm_and_rotate_kernel<S: Simd>(
     out: &mut [f32],
 ) {
     let h = weight.len();
+    let signs = s.load(&SIGNS);
     for (i, (out, x)) in out.chunks_exact_mut(h).zip(x.chunks_exact(h)).enumerate() {
         let factor = s.splat(gain * inverse_rms(s, x));
         for c in (0..h).step_by(S::LANES) {
@@ -53,11 +65,11 @@ fn norm_and_rotate_kernel<S: Simd>(
             store_at(s, normed, out, c);
         }
         let (cos, sin) = (&rope.cos[i * h..][..h], &rope.sin[i * h..][..h]);
-        let angles = cos.chunks_exact(2).zip(sin.chunks_exact(2));
-        for (pair, (cos, sin)) in out.chunks_exact_mut(2).zip(angles) {
-            let (a, b) = (pair[0], pair[1]);
-            pair[0] = a * cos[0] - b * sin[0];
-            pair[1] = b * cos[1] + a * sin[1];
+        for c in (0..h).step_by(S::LANES) {
+            // (x₀, x₁) to (x₀·cos₀ − x₁·sin₀, x₁·cos₁ + x₀·sin₁)
+            let (x, sin) = (load_at(s, out, c), s.mul(load_at(s, sin, c), signs));
+            let rotated = s.fma(s.swap_pairs(x), sin, s.mul(x, load_at(s, cos, c)));
+            store_at(s, rotated, out, c);
         }
     }
 }
@@ -74,16 +86,16 @@ fn norm_and_rotate_grad_kernel<S: Simd>(
     dweight: &mut [f32],
 ) {
     let h = weight.len();
-    let vgain = s.splat(gain);
+    let (vgain, signs) = (s.splat(gain), s.load(&SIGNS));
     for (i, x) in x.chunks_exact(h).enumerate() {
         let d = &mut d[i * d_stride..][..h];
         // The transposed rotation.
         let (cos, sin) = (&rope.cos[i * h..][..h], &rope.sin[i * h..][..h]);
-        let angles = cos.chunks_exact(2).zip(sin.chunks_exact(2));
-        for (pair, (cos, sin)) in d.chunks_exact_mut(2).zip(angles) {
-            let (a, b) = (pair[0], pair[1]);
-            pair[0] = a * cos[0] + b * sin[1];
-            pair[1] = b * cos[1] - a * sin[0];
+        for c in (0..h).step_by(S::LANES) {
+            // (d₀, d₁) to (d₀·cos₀ + d₁·sin₁, d₁·cos₁ − d₀·sin₀)
+            let (v, sin) = (load_at(s, d, c), s.mul(load_at(s, sin, c), signs));
+            let rotated = s.fma(s.swap_pairs(v), s.swap_pairs(sin), s.mul(v, load_at(s, cos, c)));
+            store_at(s, rotated, d, c);
         }
         // With u = x·r: du = gain·weight·d, and dx = r·(du − u·mean(u·du)).
         let r = inverse_rms(s, x);

@@ -92,6 +92,10 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    fn swap_pairs(self, a: __m256) -> __m256 {
+        avx2!(_mm256_permute_ps::<0b10_11_00_01>(a))
+    }
+    #[inline(always)]
     fn sum(self, a: __m256) -> f32 {
         avx2!({
             let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));

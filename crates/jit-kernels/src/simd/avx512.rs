@@ -123,6 +123,10 @@ macro_rules! simd {
                 })
             }
             #[inline(always)]
+            fn swap_pairs(self, a: __m512) -> __m512 {
+                avx512!(_mm512_permute_ps::<0b10_11_00_01>(a))
+            }
+            #[inline(always)]
             fn sum(self, a: __m512) -> f32 {
                 avx512!(_mm512_reduce_add_ps(a))
             }

@@ -88,6 +88,10 @@ impl Simd for Neon {
         })
     }
     #[inline(always)]
+    fn swap_pairs(self, a: float32x4_t) -> float32x4_t {
+        neon!(vrev64q_f32(a))
+    }
+    #[inline(always)]
     fn sum(self, a: float32x4_t) -> f32 {
         neon!(vaddvq_f32(a))
     }

@@ -90,6 +90,10 @@ impl Simd for Portable {
         map(a, |a| f32::from_bits((a + MAGIC).to_bits().wrapping_add(127) << 23))
     }
     #[inline(always)]
+    fn swap_pairs(self, a: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| a[i ^ 1])
+    }
+    #[inline(always)]
     fn sum(self, a: [f32; 8]) -> f32 {
         ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
     }
