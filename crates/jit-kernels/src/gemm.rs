@@ -21,8 +21,8 @@ pub use bf16::Precision;
 pub use matrix::MatRef;
 pub use pack::PackedB;
 
-use crate::{buffer::Buffer, par, simd::simd_kernel};
-use bf16::{multiply_block_as, pack_as};
+use crate::{buffer::Buffer, cpu::Level, par, simd::simd_kernel};
+use bf16::{multiply_block_as, pack_rows};
 use tile::{Tile, TileShape, Update};
 
 /// Inner indices that one chain of multiply-adds spans. With it a panel of `B` (16 KiB for AVX2)
@@ -48,21 +48,88 @@ pub enum Store {
 /// # Panics
 /// If the shapes do not fit together.
 pub fn gemm(a: MatRef<'_>, b: &PackedB, c: &mut [f32], store: Store, bias: Option<&[f32]>) {
+    assert_eq!(c.len(), a.rows() * b.cols(), "length of C [{}, {}]", a.rows(), b.cols());
+    if a.cols() == 0 {
+        return empty_product(b.cols(), c, store, bias);
+    }
+    let target = Target { row_stride: b.cols(), col: 0, store, bias, relu: false };
+    multiply(&a, b, c, target);
+}
+
+/// A left operand whose rows need not exist in memory: it is asked for them block by block.
+pub(crate) trait Rows: Sync {
+    /// `M`
+    fn rows(&self) -> usize;
+    /// `K`
+    fn cols(&self) -> usize;
+    /// Packs `rows × cols` values from `(row, col)` on into strips `[rows / MR, cols, MR]`, zeros
+    /// beyond the rows ([`pack`](self::pack::pack)).
+    fn pack(
+        &self,
+        level: Level,
+        mr: usize,
+        row: usize,
+        rows: usize,
+        col: usize,
+        cols: usize,
+        strips: &mut [f32],
+    );
+}
+
+impl Rows for MatRef<'_> {
+    fn rows(&self) -> usize {
+        MatRef::rows(self)
+    }
+
+    fn cols(&self) -> usize {
+        MatRef::cols(self)
+    }
+
+    fn pack(
+        &self,
+        level: Level,
+        mr: usize,
+        row: usize,
+        rows: usize,
+        col: usize,
+        cols: usize,
+        strips: &mut [f32],
+    ) {
+        pack::pack(level, mr, self.block(row, rows, col, cols), strips);
+    }
+}
+
+/// Where a product goes and what happens to it on the way.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    /// Distance of two rows of `C`, at least `col + N`.
+    pub row_stride: usize,
+    /// `C`'s column that the product's first one goes to.
+    pub col: usize,
+    /// What becomes of the former contents.
+    pub store: Store,
+    /// `[N]`, added last.
+    pub bias: Option<&'a [f32]>,
+    /// Whether negative results become zero, after the bias.
+    pub relu: bool,
+}
+
+/// The product of a left operand of any kind with at least one inner index.
+pub(crate) fn multiply(a: &impl Rows, b: &PackedB, c: &mut [f32], target: Target<'_>) {
     let (m, k, n) = (a.rows(), a.cols(), b.cols());
     assert_eq!(k, b.rows(), "inner dimensions of A and B");
-    assert_eq!(c.len(), m * n, "length of C [{m}, {n}]");
-    if let Some(bias) = bias {
+    assert!(k > 0, "some inner indices");
+    assert!(target.col + n <= target.row_stride, "columns of C");
+    assert!(m == 0 || (m - 1) * target.row_stride + target.col + n <= c.len(), "length of C");
+    if let Some(bias) = target.bias {
         assert_eq!(bias.len(), n, "length of the bias");
     }
     if m == 0 || n == 0 {
         return;
     }
-    if k == 0 {
-        return empty_product(n, c, store, bias);
-    }
     let (shape, format) = (b.shape(), b.format());
     let grid = Grid::new(m, n, shape, rayon::current_num_threads());
-    let c = Target(c.as_mut_ptr());
+    let c = Start(c.as_mut_ptr());
     par::for_each_index(grid.len(), m * n * k, |i| {
         let (rows, cols) = grid.area(i);
         let padded = rows.len.next_multiple_of(shape.mr);
@@ -70,8 +137,7 @@ pub fn gemm(a: MatRef<'_>, b: &PackedB, c: &mut [f32], store: Store, bias: Optio
         for k0 in (0..k).step_by(KC) {
             let kc = KC.min(k - k0);
             let strips = &mut strips[..padded * format.slots(kc)];
-            let part = a.block(rows.start, rows.len, k0, kc);
-            pack_as(format, b.level(), shape.mr, part, strips);
+            pack_rows(format, b.level(), shape.mr, a, (rows.start, rows.len), (k0, kc), strips);
             let last = k0 + kc == k;
             multiply_block_as(
                 format,
@@ -82,11 +148,12 @@ pub fn gemm(a: MatRef<'_>, b: &PackedB, c: &mut [f32], store: Store, bias: Optio
                     slots: format.slots(kc),
                     rows: rows.len,
                     cols: cols.len,
-                    // SAFETY: the area lies in C.
-                    c: unsafe { c.at(rows.start * n + cols.start) },
-                    row_stride: n,
-                    read: k0 > 0 || store == Store::Accumulate,
-                    bias: bias.filter(|_| last).map(|bias| &bias[cols.start..][..cols.len]),
+                    // SAFETY: the area lies in C, whose length was checked.
+                    c: unsafe { c.at(rows.start * target.row_stride + target.col + cols.start) },
+                    row_stride: target.row_stride,
+                    read: k0 > 0 || target.store == Store::Accumulate,
+                    bias: target.bias.filter(|_| last).map(|bias| &bias[cols.start..][..cols.len]),
+                    relu: target.relu && last,
                 },
             );
         }
@@ -104,12 +171,12 @@ fn empty_product(n: usize, c: &mut [f32], store: Store, bias: Option<&[f32]>) {
 }
 
 /// The start of `C`, of which every thread writes areas of its own.
-struct Target(*mut f32);
+struct Start(*mut f32);
 
-// SAFETY: the areas are disjoint, and `gemm` holds C's exclusive borrow until all are written.
-unsafe impl Sync for Target {}
+// SAFETY: the areas are disjoint, and `multiply` holds C's exclusive borrow until all are written.
+unsafe impl Sync for Start {}
 
-impl Target {
+impl Start {
     /// # Safety
     /// `offset` lies in `C`.
     unsafe fn at(&self, offset: usize) -> *mut f32 {
@@ -184,6 +251,8 @@ struct Block<'a> {
     read: bool,
     /// `[cols]`, added last.
     bias: Option<&'a [f32]>,
+    /// Whether negative results become zero.
+    relu: bool,
 }
 
 simd_kernel! {
@@ -201,7 +270,8 @@ fn multiply_block_kernel<S: Tile>(s: S, block: &Block<'_>) {
         if let Some(values) = block.bias {
             bias[..cols].copy_from_slice(&values[col..col + cols]);
         }
-        let update = Update { read: block.read, bias: block.bias.map(|_| &bias[..S::NR]) };
+        let bias = block.bias.map(|_| &bias[..S::NR]);
+        let update = Update { read: block.read, bias, relu: block.relu };
         for (i, strip) in block.strips.chunks_exact(block.slots * S::MR).enumerate() {
             let row = i * S::MR;
             let rows = S::MR.min(block.rows - row);

@@ -89,7 +89,7 @@ fn multiply_kernel<S: Tile>(
     assert!(row_stride >= S::NR && c.len() >= last_row * row_stride + S::NR);
     assert_eq!(panel.len(), depth * S::NR);
     for (i, strip) in strips.enumerate() {
-        let update = Update { read: add, bias: None };
+        let update = Update { read: add, bias: None, relu: false };
         // SAFETY: rows i·MR..(i + 1)·MR of the product lie in `c`, as just checked.
         unsafe {
             let c = c.as_mut_ptr().add(i * S::MR * row_stride);

@@ -5,7 +5,7 @@
 //! else. Where the dot product instruction is missing, the rounded values take the way of `f32`
 //! ones: the same mathematics at the usual speed.
 
-use super::{Block, MatRef, multiply_block, pack::pack};
+use super::{Block, MatRef, Rows, multiply_block};
 use crate::{
     buffer::Buffer,
     cpu::{Isa, Level},
@@ -52,18 +52,32 @@ impl Format {
     }
 }
 
-/// [`pack`] in `format`: `src [R, K]` to `[R / width, slots(K), width]`.
+/// [`pack`](super::pack::pack) in `format`: `src [R, K]` to `[R / width, slots(K), width]`.
 pub fn pack_as(format: Format, level: Level, width: usize, src: MatRef<'_>, strips: &mut [f32]) {
+    let (rows, cols) = ((0, src.rows()), (0, src.cols()));
+    pack_rows(format, level, width, &src, rows, cols, strips);
+}
+
+/// `rows` (start, length) times `cols` of `src` in `format`.
+pub(super) fn pack_rows(
+    format: Format,
+    level: Level,
+    width: usize,
+    src: &impl Rows,
+    (row, rows): (usize, usize),
+    (col, cols): (usize, usize),
+    strips: &mut [f32],
+) {
     match format {
-        Format::Plain => pack(level, width, src, strips),
+        Format::Plain => src.pack(level, width, row, rows, col, cols, strips),
         Format::Rounded => {
-            pack(level, width, src, strips);
+            src.pack(level, width, row, rows, col, cols, strips);
             round(level, strips);
         }
         Format::Pairs => {
-            let mut values = Buffer::take(src.rows().next_multiple_of(width) * src.cols());
-            pack(level, width, src, &mut values);
-            pair_up(level, width, src.cols(), &values, strips);
+            let mut values = Buffer::take(rows.next_multiple_of(width) * cols);
+            src.pack(level, width, row, rows, col, cols, &mut values);
+            pair_up(level, width, cols, &values, strips);
         }
     }
 }

@@ -118,6 +118,7 @@ fn pack_kernel<S: Simd>(_: S, width: usize, src: MatRef<'_>, strips: &mut [f32])
 fn pack_width<const W: usize>(src: MatRef<'_>, strips: &mut [f32]) {
     let depth = src.cols();
     let whole = src.rows() / W;
+    let (full, last) = strips.split_at_mut(whole * W * depth);
     let by_depth = src.transposed();
     if by_depth.row(0).is_some() {
         // Some inner indices at a time: a strip's part of them is whole cache lines, which one visit
@@ -125,28 +126,27 @@ fn pack_width<const W: usize>(src: MatRef<'_>, strips: &mut [f32]) {
         for k0 in (0..depth).step_by(DEPTH_AT_ONCE) {
             let rows = DEPTH_AT_ONCE.min(depth - k0);
             for strip in 0..whole {
-                let out = &mut strips[(strip * depth + k0) * W..][..rows * W];
+                let out = &mut full[(strip * depth + k0) * W..][..rows * W];
                 for (k, out) in out.chunks_exact_mut(W).enumerate() {
                     let Some(values) = by_depth.row(k0 + k) else { return };
                     out.copy_from_slice(&values[strip * W..strip * W + W]);
                 }
             }
         }
-    } else {
-        for (strip, out) in strips.chunks_exact_mut(depth * W).take(whole).enumerate() {
-            for r in 0..W {
-                let Some(values) = src.row(strip * W + r) else { return };
-                for (out, value) in out.chunks_exact_mut(W).zip(values) {
-                    out[r] = *value;
-                }
-            }
+        for (k, out) in last.chunks_exact_mut(W).enumerate() {
+            let Some(values) = by_depth.row(k) else { return };
+            let (values, rest) = (&values[whole * W..], out);
+            rest[..values.len()].copy_from_slice(values);
+            rest[values.len()..].fill(0.0);
         }
-    }
-    // A last strip that is not full.
-    let rest = src.rows() - whole * W;
-    for (k, out) in strips[whole * W * depth..].chunks_exact_mut(W).enumerate() {
-        for (r, out) in out.iter_mut().enumerate() {
-            *out = if r < rest { src.at(whole * W + r, k) } else { 0.0 };
+    } else {
+        last.fill(0.0);
+        for row in 0..src.rows() {
+            let Some(values) = src.row(row) else { return };
+            let strip = if row < whole * W { &mut full[row / W * depth * W..] } else { &mut *last };
+            for (out, value) in strip.chunks_exact_mut(W).zip(values) {
+                out[row % W] = *value;
+            }
         }
     }
 }

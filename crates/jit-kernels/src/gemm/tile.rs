@@ -28,6 +28,8 @@ pub struct Update<'a> {
     pub read: bool,
     /// `[NR]`, added last.
     pub bias: Option<&'a [f32]>,
+    /// Whether negative results become zero, after the bias.
+    pub relu: bool,
 }
 
 /// An instruction set's tile of `MR × NR` values: as many as its registers hold beside the operands
@@ -159,6 +161,9 @@ unsafe fn multiply<S: Tile, const MR: usize, const NV: usize>(
             }
             if let Some(bias) = update.bias {
                 sum = s.add(sum, s.load(&bias[v * S::LANES..]));
+            }
+            if update.relu {
+                sum = s.max(sum, s.splat(0.0));
             }
             // SAFETY: as above.
             unsafe { s.store_ptr(sum, c) };
