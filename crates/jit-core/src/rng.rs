@@ -32,6 +32,10 @@ pub enum Purpose {
     AttentionDropout = 10,
     /// Dropout on the projections (attention output, SwiGLU hidden).
     ProjectionDropout = 11,
+    /// Subsets and resamples of a metric; step = which draw, sample = number of the subset.
+    Metric = 12,
+    /// Distortions of an image shown to a classifier; step = epoch, sample = image index.
+    Distortion = 13,
 }
 
 /// An addressable sequence of random numbers: the key of the generator.
