@@ -87,6 +87,31 @@ pub enum EvalError {
         /// What it was given.
         found: String,
     },
+    /// Something that holds no images.
+    #[error("`{}` holds no images to evaluate: {what}", path.display())]
+    NoImages {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is missing or wrong, and what is expected.
+        what: String,
+    },
+    /// Images of several sizes where one is needed.
+    #[error(
+        "the images in `{}` differ in size: `{first}` is {first_size}, `{other}` is {other_size}; \
+         bring generated images to one size", path.display()
+    )]
+    MixedSizes {
+        /// The folder.
+        path: PathBuf,
+        /// The first image.
+        first: String,
+        /// Its size.
+        first_size: String,
+        /// An image of another size.
+        other: String,
+        /// That size.
+        other_size: String,
+    },
     /// Weights of another network.
     #[error("`{}`: tensor `{tensor}` is {found}; expected {expected}", path.display())]
     Tensor {

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use crate::fid::{Root, spread_from};
 use crate::{
-    EvalError, Features, Gaussian, Moments, PrecisionRecall, fid, fid_spread, inception_score,
-    kid_of_subsets, precision_recall,
+    EvalError, Features, Gaussian, Moments, PrecisionRecall, inception_score, kid_of_subsets,
+    precision_recall,
 };
 
 /// A value and how sure it is.
@@ -31,20 +32,104 @@ impl Score {
     }
 }
 
-/// The features of one side.
-#[derive(Clone, Copy, Debug)]
-pub struct Side<'a> {
-    /// For FID, KID and, if they come from one network, precision and recall.
-    pub features: &'a Features,
-    /// For IS.
-    pub logits: Option<&'a Features>,
-    /// For precision and recall.
-    pub neighbours: &'a Features,
+/// What the metrics need to know of one set of images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// For FID and KID, and for precision and recall where no other network sees to them.
+    pub features: Features,
+    /// For IS and class accuracy; absent where the network has no classes.
+    pub logits: Option<Features>,
+    /// For precision and recall, where another network than that of FID sees to them.
+    pub neighbours: Option<Features>,
+    /// The classes asked for, where they are known.
+    pub labels: Option<Vec<u32>>,
+}
+
+impl Sample {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.features.rows()
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first `count` images.
+    pub fn first(&self, count: usize) -> Sample {
+        Sample {
+            features: self.features.first(count),
+            logits: self.logits.as_ref().map(|logits| logits.first(count)),
+            neighbours: self.neighbours.as_ref().map(|features| features.first(count)),
+            labels: self.labels.as_ref().map(|labels| labels[..count.min(labels.len())].to_vec()),
+        }
+    }
+
+    fn neighbours(&self) -> &Features {
+        self.neighbours.as_ref().unwrap_or(&self.features)
+    }
+}
+
+/// What generated images are compared with.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    gaussian: Gaussian,
+    sample: Option<Sample>,
+}
+
+impl Reference {
+    /// Real images.
+    ///
+    /// # Errors
+    /// [`EvalError::TooFew`] for fewer than two.
+    pub fn images(sample: Sample) -> Result<Self, EvalError> {
+        Ok(Self { gaussian: Moments::of(&sample.features).gaussian()?, sample: Some(sample) })
+    }
+
+    /// Statistics of real images, which FID alone can use.
+    pub fn statistics(gaussian: Gaussian) -> Self {
+        Self { gaussian, sample: None }
+    }
+
+    /// Number of real images; 0 where the statistics do not tell.
+    pub fn len(&self) -> usize {
+        self.gaussian.count
+    }
+
+    /// Whether nothing is known of the number of images.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A metric that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Metric {
+    /// Fréchet inception distance.
+    Fid,
+    /// Inception score.
+    Is,
+    /// Kernel inception distance.
+    Kid,
+    /// Precision and recall.
+    PrecisionRecall,
+    /// The share of images read as the class asked for.
+    ClassAccuracy,
+}
+
+impl Metric {
+    /// All of them.
+    pub const ALL: [Metric; 5] =
+        [Self::Fid, Self::Is, Self::Kid, Self::PrecisionRecall, Self::ClassAccuracy];
 }
 
 /// How to evaluate.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Options {
+    /// What to compute.
+    pub metrics: Vec<Metric>,
     /// Parts over which IS is averaged.
     pub splits: usize,
     /// Random subsets of KID.
@@ -63,6 +148,7 @@ impl Default for Options {
     /// Those of the paper (spec §6).
     fn default() -> Self {
         Self {
+            metrics: Metric::ALL.to_vec(),
             splits: 10,
             kid_subsets: 100,
             kid_subset: 1000,
@@ -73,74 +159,78 @@ impl Default for Options {
     }
 }
 
-/// The metrics of one set of images against another. What needs features of real images is absent
-/// where only their statistics are known.
+/// The metrics of one set of images against another; absent where they were not asked for or cannot
+/// be known.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// Generated images.
     pub generated: usize,
     /// Real images, 0 where the statistics do not tell.
     pub real: usize,
-    /// Fréchet inception distance; the spread is that of a bootstrap.
-    pub fid: Score,
+    /// Fréchet inception distance; the spread is that of a bootstrap over the generated images.
+    pub fid: Option<Score>,
     /// Inception score of the generated images, over splits.
     pub inception_score: Option<Score>,
-    /// Kernel inception distance, over random subsets of `kid_subset` images.
+    /// Kernel inception distance, over random subsets.
     pub kid: Option<Score>,
-    /// Images of a KID subset.
-    pub kid_subset: usize,
-    /// Share of generated images that look real.
+    /// Share of generated images that look real; the spread is binomial.
     pub precision: Option<Score>,
-    /// Share of real images that could have been generated.
+    /// Share of real images that could have been generated; the spread is binomial.
     pub recall: Option<Score>,
+    /// Share of generated images read as the class asked for; the spread is binomial.
+    pub class_accuracy: Option<Score>,
 }
 
-/// Every metric of `generated`, against the features of `real` images.
+/// The metrics asked for of `generated` against `reference`.
 ///
 /// # Errors
 /// As the metrics themselves; above all [`EvalError::TooFew`].
 pub fn evaluate(
-    generated: Side<'_>,
-    real: Side<'_>,
+    generated: &Sample,
+    reference: &Reference,
     options: &Options,
 ) -> Result<Report, EvalError> {
-    let gaussian = Moments::of(real.features).gaussian()?;
-    let mut report = against_statistics(generated, &gaussian, options)?;
-    let size = options.kid_subset;
-    let (subsets, seed) = (options.kid_subsets, options.seed);
-    report.kid = Some(kid_of_subsets(generated.features, real.features, subsets, size, seed)?);
-    let (ours, theirs) = (generated.neighbours, real.neighbours);
-    let PrecisionRecall { precision, recall } = precision_recall(ours, theirs, options.neighbours)?;
-    report.precision = Some(Score::share(precision, ours.rows()));
-    report.recall = Some(Score::share(recall, theirs.rows()));
-    Ok(report)
-}
-
-/// FID and IS alone, which statistics of real images suffice for.
-///
-/// # Errors
-/// As the metrics themselves.
-pub fn against_statistics(
-    generated: Side<'_>,
-    real: &Gaussian,
-    options: &Options,
-) -> Result<Report, EvalError> {
-    let distance = fid(&Moments::of(generated.features).gaussian()?, real)?;
-    let spread = match options.resamples {
-        0 => 0.0,
-        n => fid_spread(generated.features, real, n, options.seed)?,
-    };
-    let logits = generated.logits.filter(|logits| logits.dim() > 1);
-    Ok(Report {
-        generated: generated.features.rows(),
-        real: real.count,
-        fid: Score { mean: distance, spread },
-        inception_score: logits.map(|l| inception_score(l, options.splits)).transpose()?,
+    let asked = |metric| options.metrics.contains(&metric);
+    let mut report = Report {
+        generated: generated.len(),
+        real: reference.len(),
+        fid: None,
+        inception_score: None,
         kid: None,
-        kid_subset: options.kid_subset,
         precision: None,
         recall: None,
-    })
+        class_accuracy: None,
+    };
+    if asked(Metric::Fid) {
+        let root = Root::of(&reference.gaussian)?;
+        let mean = root.fid(&Moments::of(&generated.features).gaussian()?)?;
+        let spread = match options.resamples {
+            0 => 0.0,
+            n => spread_from(&root, &generated.features, n, options.seed)?,
+        };
+        report.fid = Some(Score { mean, spread });
+    }
+    if let (true, Some(logits)) = (asked(Metric::Is), &generated.logits) {
+        report.inception_score = Some(inception_score(logits, options.splits)?);
+    }
+    if let (true, Some(real)) = (asked(Metric::Kid), &reference.sample) {
+        let (ours, theirs) = (&generated.features, &real.features);
+        let (subsets, size) = (options.kid_subsets, options.kid_subset);
+        report.kid = Some(kid_of_subsets(ours, theirs, subsets, size, options.seed)?);
+    }
+    if let (true, Some(real)) = (asked(Metric::PrecisionRecall), &reference.sample) {
+        let (ours, theirs) = (generated.neighbours(), real.neighbours());
+        let PrecisionRecall { precision, recall } =
+            precision_recall(ours, theirs, options.neighbours)?;
+        report.precision = Some(Score::share(precision, ours.rows()));
+        report.recall = Some(Score::share(recall, theirs.rows()));
+    }
+    if let (true, Some(logits), Some(labels)) =
+        (asked(Metric::ClassAccuracy), &generated.logits, &generated.labels)
+    {
+        report.class_accuracy = class_accuracy(logits, labels);
+    }
+    Ok(report)
 }
 
 /// The share of images whose largest logit is that of the class asked for, with its binomial

@@ -59,6 +59,11 @@ pub trait Extractor: Send + Sync {
     fn dim(&self) -> usize;
     /// Classes of its logits, 0 for none.
     fn classes(&self) -> usize;
+    /// Whether its classes are those that the images were asked for, so that reading them right is
+    /// a metric.
+    fn reads_classes(&self) -> bool {
+        false
+    }
     /// Features and logits of each image, which depend on that image alone.
     ///
     /// # Errors

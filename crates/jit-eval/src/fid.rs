@@ -19,40 +19,61 @@ use crate::{EvalError, Features, Gaussian, Moments};
 /// # Errors
 /// [`EvalError::Dimensions`] for features of two extractors.
 pub fn fid(a: &Gaussian, b: &Gaussian) -> Result<f64, EvalError> {
-    let dim = a.mean.len();
-    if dim != b.mean.len() {
-        return Err(EvalError::Dimensions { a: dim, b: b.mean.len() });
+    Root::of(b)?.fid(a)
+}
+
+/// A normal distribution with the root of its covariance, which is half of the work of every
+/// distance from it.
+pub(crate) struct Root<'a> {
+    gaussian: &'a Gaussian,
+    /// `V·Λ^½` of `Σ = V·Λ·Vᵀ`
+    half: Mat<f64>,
+}
+
+impl<'a> Root<'a> {
+    pub fn of(gaussian: &'a Gaussian) -> Result<Self, EvalError> {
+        let dim = gaussian.mean.len();
+        let eigen =
+            sigma(gaussian).self_adjoint_eigen(Side::Lower).map_err(|_| EvalError::Eigenvalues)?;
+        let (vectors, values) = (eigen.U(), eigen.S().column_vector());
+        let half = Mat::from_fn(dim, dim, |i, j| vectors[(i, j)] * values[j].max(0.0).sqrt());
+        Ok(Self { gaussian, half })
     }
-    let means: f64 = a.mean.iter().zip(&b.mean).map(|(a, b)| (a - b) * (a - b)).sum();
-    let trace = |g: &Gaussian| g.covariance.iter().step_by(dim + 1).sum::<f64>();
-    Ok(means + trace(a) + trace(b) - 2.0 * trace_of_root(a, b)?)
+
+    /// The distance of `other` from this one.
+    pub fn fid(&self, other: &Gaussian) -> Result<f64, EvalError> {
+        let (dim, theirs) = (self.gaussian.mean.len(), other.mean.len());
+        if dim != theirs {
+            return Err(EvalError::Dimensions { a: theirs, b: dim });
+        }
+        let means: f64 =
+            other.mean.iter().zip(&self.gaussian.mean).map(|(a, b)| (a - b) * (a - b)).sum();
+        let trace = |g: &Gaussian| g.covariance.iter().step_by(dim + 1).sum::<f64>();
+        Ok(means + trace(self.gaussian) + trace(other) - 2.0 * self.trace_of_root(other)?)
+    }
+
+    /// `tr (Σ₁Σ₂)^½`: the matrix `Λ^½·Vᵀ·Σ₂·V·Λ^½` has the eigenvalues of `Σ₁^½·Σ₂·Σ₁^½`.
+    fn trace_of_root(&self, other: &Gaussian) -> Result<f64, EvalError> {
+        let dim = self.gaussian.mean.len();
+        let (half, par) = (self.half.as_ref(), Par::rayon(0));
+        let mut product = Mat::zeros(dim, dim);
+        let mut inner = Mat::zeros(dim, dim);
+        matmul(product.as_mut(), Accum::Replace, sigma(other), half, 1.0, par);
+        matmul(inner.as_mut(), Accum::Replace, half.transpose(), product.as_ref(), 1.0, par);
+        let mut values =
+            inner.self_adjoint_eigenvalues(Side::Lower).map_err(|_| EvalError::Eigenvalues)?;
+        values.sort_unstable_by(|a, b| b.total_cmp(a));
+        // Beyond the rank that so few images can have there is only rounding, of which roots make
+        // much.
+        let rank = |g: &Gaussian| if g.count == 0 { dim } else { dim.min(g.count - 1) };
+        let rank = rank(self.gaussian).min(rank(other));
+        Ok(values.iter().take(rank).map(|v| v.max(0.0).sqrt()).sum())
+    }
 }
 
-/// `tr (Σ₁Σ₂)^½`
-fn trace_of_root(a: &Gaussian, b: &Gaussian) -> Result<f64, EvalError> {
-    let dim = a.mean.len();
-    let sigma = |g| MatRef::from_row_major_slice(covariance(g), dim, dim);
-    let eigen = sigma(a).self_adjoint_eigen(Side::Lower).map_err(|_| EvalError::Eigenvalues)?;
-    let (vectors, values) = (eigen.U(), eigen.S().column_vector());
-    // With Σ₁ = V·Λ·Vᵀ the matrix Λ^½·Vᵀ·Σ₂·V·Λ^½ has the eigenvalues of Σ₁^½·Σ₂·Σ₁^½.
-    let half = Mat::from_fn(dim, dim, |i, j| vectors[(i, j)] * values[j].max(0.0).sqrt());
-    let mut product = Mat::zeros(dim, dim);
-    let mut inner = Mat::zeros(dim, dim);
-    matmul(product.as_mut(), Accum::Replace, sigma(b), half.as_ref(), 1.0, Par::rayon(0));
-    let left = half.transpose();
-    matmul(inner.as_mut(), Accum::Replace, left, product.as_ref(), 1.0, Par::rayon(0));
-    let mut values =
-        inner.self_adjoint_eigenvalues(Side::Lower).map_err(|_| EvalError::Eigenvalues)?;
-    values.sort_unstable_by(|a, b| b.total_cmp(a));
-    // Beyond the rank that so few images can have there is only rounding, of which roots make much.
-    let rank = |g: &Gaussian| if g.count == 0 { dim } else { dim.min(g.count - 1) };
-    Ok(values.iter().take(rank(a).min(rank(b))).map(|v| v.max(0.0).sqrt()).sum())
+fn sigma(g: &Gaussian) -> MatRef<'_, f64> {
+    MatRef::from_row_major_slice(&g.covariance, g.mean.len(), g.mean.len())
 }
-
-fn covariance(g: &Gaussian) -> &[f64] {
-    &g.covariance
-}
-
 /// The standard deviation of the FID over `resamples` bootstrap samples of the generated images.
 ///
 /// A resample's FID is biased upwards (it repeats images), so only its spread says something: the
@@ -66,11 +87,21 @@ pub fn fid_spread(
     resamples: usize,
     seed: u64,
 ) -> Result<f64, EvalError> {
+    spread_from(&Root::of(reference)?, generated, resamples, seed)
+}
+
+/// [`fid_spread`] from a root at hand.
+pub(crate) fn spread_from(
+    root: &Root<'_>,
+    generated: &Features,
+    resamples: usize,
+    seed: u64,
+) -> Result<f64, EvalError> {
     let n = generated.rows();
     let one = |resample: usize| {
         let stream = Stream::new(seed, Purpose::Metric, 1, resample as u64);
         let drawn: Vec<u32> = (0..n).map(|i| stream.below(i as u32, n as u64) as u32).collect();
-        fid(&Moments::of(&generated.select(&drawn)).gaussian()?, reference)
+        root.fid(&Moments::of(&generated.select(&drawn)).gaussian()?)
     };
     let values = (0..resamples).map(one).collect::<Result<Vec<f64>, _>>()?;
     let mean = values.iter().sum::<f64>() / resamples as f64;

@@ -1,10 +1,13 @@
 //! How good generated images are: features of an extractor network, and FID, IS, KID, precision and
 //! recall on them (spec §6). It knows nothing of how the images were made.
 //!
-//! [`extractor`] turns images into [`Features`]; [`evaluate`] turns the features of generated and of
-//! real images into a [`Report`]. Results depend on neither threads nor batches.
+//! A [`Source`] hands on images, a [`Collector`] keeps what the networks of [`extractor`] say of them as
+//! a [`Sample`], and [`evaluate`] turns a sample and a [`Reference`] into a [`Report`]. Results depend on
+//! neither threads nor batches.
 
 // pub mod digits;
+mod cache;
+mod collect;
 mod error;
 mod evaluate;
 pub mod extractor;
@@ -14,11 +17,14 @@ mod inception_score;
 mod kid;
 mod moments;
 mod precision_recall;
+pub mod source;
 mod stats;
 
+pub use cache::Cache;
+pub use collect::{Collector, Extractors};
 pub use error::EvalError;
 pub use evaluate::{
-    Options, Report, Score, Side, against_statistics, class_accuracy, evaluate, metric_name,
+    Metric, Options, Reference, Report, Sample, Score, class_accuracy, evaluate, metric_name,
 };
 pub use features::Features;
 pub use fid::{fid, fid_spread};
@@ -26,4 +32,5 @@ pub use inception_score::inception_score;
 pub use kid::{kid_of_first, kid_of_subsets};
 pub use moments::{Gaussian, Moments};
 pub use precision_recall::{PrecisionRecall, precision_recall};
+pub use source::{Fit, Protocol, Source};
 pub use stats::{Provenance, Stats};

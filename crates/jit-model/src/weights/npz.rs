@@ -45,6 +45,46 @@ impl Npz {
     /// [`WeightsError::Missing`] with the nearest name if there is none of this name; other kinds
     /// when it is damaged or its elements are none of u8, bool, i32, i64, f16, f32, f64.
     pub fn array(&self, name: &str) -> Result<Tensor, WeightsError> {
+        self.entry(name, |size, source| {
+            let (dtype, view) = match read_header(size, source)? {
+                Ok(header) => header,
+                Err(what) => return Ok(Err(what)),
+            };
+            let count = view.checked_count().unwrap_or(0);
+            let data = TensorData::decode(dtype, count, source)?;
+            Ok(Ok(Tensor { data: data.gather(&view), shape: view.shape }))
+        })
+    }
+
+    /// Hands the shape and the bytes of an array of u8 to `read`, so that images beyond memory can
+    /// be read a few at a time. What `read` leaves is checked all the same.
+    ///
+    /// # Errors
+    /// As [`Npz::array`], and for elements of another type or in Fortran's order.
+    pub fn read_u8<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&[usize], &mut dyn Read) -> io::Result<T>,
+    ) -> Result<T, WeightsError> {
+        self.entry(name, |size, source| {
+            let (dtype, view) = match read_header(size, source)? {
+                Ok(header) => header,
+                Err(what) => return Ok(Err(what)),
+            };
+            match dtype {
+                Dtype::U8 if view.is_row_major() => read(&view.shape, source).map(Ok),
+                Dtype::U8 => Ok(Err("it is in Fortran's order; save a C-ordered array".into())),
+                _ => Ok(Err(format!("expected an array of uint8, found one of {dtype:?}"))),
+            }
+        })
+    }
+
+    /// Reads the entry of an array; the inner error of `read` is of its content.
+    fn entry<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(u64, &mut dyn Read) -> io::Result<Result<T, String>>,
+    ) -> Result<T, WeightsError> {
         let names = self.names();
         if !names.iter().any(|known| known == name) {
             return Err(WeightsError::Missing {
@@ -53,7 +93,7 @@ impl Npz {
                 hint: suggest::hint(name, names.iter().map(String::as_str)),
             });
         }
-        let read = self.archive.entry(&format!("{name}.npy"), read_npy)?;
+        let read = self.archive.entry(&format!("{name}.npy"), read)?;
         read.map_err(|what| WeightsError::Tensor {
             path: self.path.clone(),
             name: name.into(),
@@ -62,8 +102,9 @@ impl Npz {
     }
 }
 
-/// Reads a `.npy` of `size` bytes; the inner error is of its content.
-fn read_npy(size: u64, source: &mut dyn Read) -> io::Result<Result<Tensor, String>> {
+/// Reads the header of a `.npy` of `size` bytes, which must be those of its array; the inner error
+/// is of its content.
+fn read_header(size: u64, source: &mut dyn Read) -> io::Result<Result<(Dtype, View), String>> {
     let mut start = [0; 8];
     source.read_exact(&mut start)?;
     let (length_size, version) = (if start[6] == 1 { 2 } else { 4 }, start[6]);
@@ -90,8 +131,7 @@ fn read_npy(size: u64, source: &mut dyn Read) -> io::Result<Result<Tensor, Strin
             view.shape
         )));
     }
-    let data = TensorData::decode(dtype, count.unwrap_or(0), source)?;
-    Ok(Ok(Tensor { data: data.gather(&view), shape: view.shape }))
+    Ok(Ok((dtype, view)))
 }
 
 /// Reads `{'descr': '<f8', 'fortran_order': False, 'shape': (3, 4), }`.

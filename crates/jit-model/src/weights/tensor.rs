@@ -152,6 +152,16 @@ impl View {
         }
     }
 
+    /// Whether elements lie in the order of their indices, the last turning fastest.
+    pub fn is_row_major(&self) -> bool {
+        let mut stride = 1;
+        self.shape.iter().zip(&self.strides).rev().all(|(&n, &have)| {
+            let fits = n <= 1 || have == stride;
+            stride *= n;
+            fits
+        })
+    }
+
     /// The number of elements of a view without [`View::fault`].
     fn count(&self) -> usize {
         self.checked_count().unwrap_or(0)

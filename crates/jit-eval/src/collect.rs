@@ -1,0 +1,181 @@
+//! From images that pass by to what the metrics need.
+
+use crate::extractor::{Extracted, Extractor, Images};
+use crate::source::Chunk;
+use crate::{Cache, EvalError, Features, Sample};
+
+/// The networks of an evaluation.
+pub struct Extractors {
+    /// For FID, IS, KID and class accuracy.
+    pub main: Box<dyn Extractor>,
+    /// For precision and recall, where `main` does not see to them.
+    pub neighbours: Option<Box<dyn Extractor>>,
+}
+
+impl Extractors {
+    /// One network for everything.
+    pub fn one(main: Box<dyn Extractor>) -> Self {
+        Self { main, neighbours: None }
+    }
+
+    /// Its name in reports and statistics.
+    pub fn name(&self) -> &'static str {
+        self.main.name()
+    }
+}
+
+/// Gathers features.
+pub struct Collector<'a> {
+    extractors: &'a Extractors,
+    cache: Option<&'a Cache>,
+    main: Extracted,
+    neighbours: Vec<f32>,
+    labels: Vec<u32>,
+    images: usize,
+}
+
+impl<'a> Collector<'a> {
+    /// Of no images yet; features are looked up and kept in `cache`.
+    pub fn new(extractors: &'a Extractors, cache: Option<&'a Cache>) -> Self {
+        let (neighbours, labels) = (Vec::new(), Vec::new());
+        Self { extractors, cache, main: Extracted::default(), neighbours, labels, images: 0 }
+    }
+
+    /// Adds images.
+    ///
+    /// # Errors
+    /// Images that an extractor does not take, a cache that cannot be written.
+    pub fn push(&mut self, chunk: Chunk<'_>) -> Result<(), EvalError> {
+        let said = self.ask(&*self.extractors.main, chunk.images)?;
+        self.main.features.extend(said.features);
+        self.main.logits.extend(said.logits);
+        if let Some(extractor) = &self.extractors.neighbours {
+            let said = self.ask(&**extractor, chunk.images)?;
+            self.neighbours.extend(said.features);
+        }
+        self.labels.extend(chunk.labels.unwrap_or_default());
+        self.images += chunk.images.batch;
+        Ok(())
+    }
+
+    fn ask(&self, extractor: &dyn Extractor, images: Images<'_>) -> Result<Extracted, EvalError> {
+        let Some(cache) = self.cache else { return extractor.extract(images) };
+        let file = cache.file(extractor, images);
+        if let Some(kept) = cache.read(&file, extractor, images.batch) {
+            return Ok(kept);
+        }
+        let said = extractor.extract(images)?;
+        cache.write(&file, extractor, images.batch, &said)?;
+        Ok(said)
+    }
+
+    /// Number of images so far.
+    pub fn images(&self) -> usize {
+        self.images
+    }
+
+    /// Everything gathered.
+    ///
+    /// # Errors
+    /// [`EvalError::NotFinite`] naming the first feature that is no number.
+    pub fn finish(self) -> Result<Sample, EvalError> {
+        let Extractors { main, neighbours } = self.extractors;
+        let logits = match main.classes() {
+            0 => None,
+            classes => Some(Features::new(classes, self.main.logits)?),
+        };
+        let neighbours = match neighbours {
+            None => None,
+            Some(extractor) => Some(Features::new(extractor.dim(), self.neighbours)?),
+        };
+        // Only digits are told apart by a network that knows the classes asked for.
+        let labelled = main.reads_classes() && self.labels.len() == self.images;
+        Ok(Sample {
+            features: Features::new(main.dim(), self.main.features)?,
+            logits,
+            neighbours,
+            labels: labelled.then_some(self.labels),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Features are the mean colours; counts how often it is asked.
+    struct Mean(AtomicUsize);
+
+    impl Extractor for Mean {
+        fn name(&self) -> &'static str {
+            "mean"
+        }
+        fn weights_sha256(&self) -> &str {
+            "none"
+        }
+        fn dim(&self) -> usize {
+            3
+        }
+        fn classes(&self) -> usize {
+            0
+        }
+        fn extract(&self, images: Images<'_>) -> Result<Extracted, EvalError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            let colour = |i: usize, c: usize| {
+                let pixels = images.one(i).chunks_exact(3);
+                let n = pixels.len() as f32;
+                pixels.map(|p| f32::from(p[c])).sum::<f32>() / n
+            };
+            let features =
+                (0..images.batch).flat_map(|i| (0..3).map(move |c| colour(i, c))).collect();
+            Ok(Extracted { features, logits: Vec::new() })
+        }
+    }
+
+    #[test]
+    fn features_are_kept_by_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::new(dir.path().join("features"));
+        let pixels: Vec<u8> = (0..4 * 12).collect();
+        let gather = |extractors: &Extractors, batch: usize, cache: Option<&Cache>| {
+            let mut collector = Collector::new(extractors, cache);
+            for part in pixels.chunks(batch * 12) {
+                let images = Images { pixels: part, batch, height: 2, width: 2 };
+                collector.push(Chunk { images, labels: None }).unwrap();
+            }
+            assert_eq!(collector.images(), 4);
+            collector.finish().unwrap()
+        };
+        let fresh = || Extractors::one(Box::new(Mean(AtomicUsize::new(0))));
+        let want = gather(&fresh(), 4, None);
+        assert_eq!(want.features.row(1), [16.5, 17.5, 18.5]);
+        assert_eq!(gather(&fresh(), 2, Some(&cache)), want);
+        assert_eq!(std::fs::read_dir(dir.path().join("features")).unwrap().count(), 2);
+        // Again, from the files alone; and a damaged file is made anew.
+        struct Never;
+        impl Extractor for Never {
+            fn name(&self) -> &'static str {
+                "mean"
+            }
+            fn weights_sha256(&self) -> &str {
+                "none"
+            }
+            fn dim(&self) -> usize {
+                3
+            }
+            fn classes(&self) -> usize {
+                0
+            }
+            fn extract(&self, _: Images<'_>) -> Result<Extracted, EvalError> {
+                unreachable!("the features are kept")
+            }
+        }
+        assert_eq!(gather(&Extractors::one(Box::new(Never)), 2, Some(&cache)), want);
+        for entry in std::fs::read_dir(dir.path().join("features")).unwrap() {
+            std::fs::write(entry.unwrap().path(), "torn").unwrap();
+        }
+        assert_eq!(gather(&fresh(), 2, Some(&cache)), want);
+    }
+}
