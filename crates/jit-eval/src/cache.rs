@@ -1,7 +1,7 @@
 //! Features kept by what they were made of: the pixels and the extractor's weights. Evaluating the
 //! same references again costs reading them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jit_core::files::FileError;
 use jit_model::weights::{Npz, Tensor, TensorData, WeightsError, write_npz};
@@ -37,7 +37,7 @@ impl Cache {
     /// What was kept for so many images, if it is there and whole.
     pub(crate) fn read(
         &self,
-        file: &PathBuf,
+        file: &Path,
         extractor: &dyn Extractor,
         batch: usize,
     ) -> Option<Extracted> {
@@ -54,7 +54,7 @@ impl Cache {
     /// Keeps features.
     pub(crate) fn write(
         &self,
-        file: &PathBuf,
+        file: &Path,
         extractor: &dyn Extractor,
         batch: usize,
         extracted: &Extracted,

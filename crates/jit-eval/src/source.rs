@@ -317,10 +317,9 @@ mod tests {
     use super::*;
 
     /// Size, pixels and classes of all images.
-    fn read(
-        source: &Source,
-        fit: Option<Fit>,
-    ) -> Result<(Vec<[usize; 2]>, Vec<u8>, Vec<u32>), EvalError> {
+    type Everything = (Vec<[usize; 2]>, Vec<u8>, Vec<u32>);
+
+    fn read(source: &Source, fit: Option<Fit>) -> Result<Everything, EvalError> {
         let (mut sizes, mut pixels, mut labels) = (Vec::new(), Vec::new(), Vec::new());
         source.for_each(fit, &mut |chunk| {
             sizes.extend(vec![[chunk.images.height, chunk.images.width]; chunk.images.batch]);
