@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use jit_eval::{Metric, Protocol};
 use jit_train::config::PrecisionChoice;
 
 use crate::device::DeviceName;
@@ -40,6 +41,12 @@ pub enum Command {
     Train(TrainArgs),
     /// Draw images with a trained model.
     Sample(SampleArgs),
+    /// Judge generated images: FID, IS, KID, precision, recall, class accuracy.
+    Eval(EvalArgs),
+    /// Write statistics of real images, which `eval` compares with.
+    Stats(StatsArgs),
+    /// Find, fetch or train the weights of the networks that judge images.
+    Weights(WeightsArgs),
     /// Write a checkpoint's weights as safetensors with the reference's names.
     Convert(ConvertArgs),
     /// Check this build against golden-case files.
@@ -116,6 +123,204 @@ pub struct SampleArgs {
     /// Write the estimates of the clean image along time: a row an image, a column a step.
     #[arg(long, value_name = "FILE.png")]
     pub trajectory: Option<PathBuf>,
+}
+
+/// Arguments of `eval`.
+#[derive(Args, Debug)]
+pub struct EvalArgs {
+    /// Generated images: a folder, an .npz with `arr_0`, or `digits-held-out`.
+    #[arg(value_name = "IMAGES", required_unless_present = "checkpoint")]
+    pub images: Option<PathBuf>,
+    /// Draw the images with a model instead: a run's folder, a checkpoint's folder, a .safetensors
+    /// file or a reference .pth file.
+    #[arg(long, value_name = "PATH", conflicts_with = "images")]
+    pub checkpoint: Option<PathBuf>,
+    /// Which weights of the checkpoint, such as `model` or `ema-0.9999` [default: the first average,
+    /// else the raw weights].
+    #[arg(long, value_name = "NAME", requires = "checkpoint")]
+    pub average: Option<String>,
+    /// Images to draw, classes in turn; 50000 for a figure to publish.
+    #[arg(long, value_name = "N", default_value = "2000", requires = "checkpoint")]
+    pub count: std::num::NonZeroUsize,
+    /// Seed of the noise of drawn images, of KID's subsets and of the bootstrap.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Images drawn at once; neither images nor metrics depend on it.
+    #[arg(long, value_name = "N", default_value = "64", requires = "checkpoint")]
+    pub batch_size: std::num::NonZeroUsize,
+    /// Write each drawn image as a PNG into this folder, too.
+    #[arg(long, value_name = "DIR", requires = "checkpoint")]
+    pub folder: Option<PathBuf>,
+    /// Real images: a folder, an .npz with `arr_0`, `digits`, or an .npz with `mu` and `sigma`
+    /// [default: what the checkpoint was trained on].
+    #[arg(long, value_name = "PATH", required_unless_present = "checkpoint")]
+    pub reference: Option<PathBuf>,
+    /// Real images that are neither: their metrics at the same count are the floor [default, for
+    /// `digits`: `digits-held-out`].
+    #[arg(long, value_name = "PATH")]
+    pub held_out: Option<PathBuf>,
+    /// How real images are brought to the size of the generated ones.
+    #[arg(long, value_enum, value_name = "NAME", default_value = "jit")]
+    pub protocol: ProtocolName,
+    /// The networks.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// What to compute, separated by commas [default: everything].
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
+    pub metrics: Vec<MetricName>,
+    /// Images in a random subset of KID.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub kid_subset: usize,
+    /// Random subsets of KID.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub kid_subsets: usize,
+    /// Neighbours k of precision and recall.
+    #[arg(long, value_name = "K", default_value_t = 3)]
+    pub neighbours: usize,
+    /// Parts over which IS is averaged.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub splits: usize,
+    /// Bootstrap resamples behind the interval of FID; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub resamples: usize,
+    /// Show precision and recall also as the paper's table has them, with the columns swapped.
+    #[arg(long)]
+    pub paper_columns: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// How to draw, over the configuration of the checkpoint.
+    #[command(flatten)]
+    pub config: ConfigArgs<Sample>,
+}
+
+/// Arguments of `stats`.
+#[derive(Args, Debug)]
+pub struct StatsArgs {
+    /// Real images: a folder, an .npz with `arr_0`, `digits` or `digits-held-out`.
+    #[arg(value_name = "IMAGES")]
+    pub images: PathBuf,
+    /// The file to write.
+    #[arg(value_name = "TO.npz")]
+    pub to: PathBuf,
+    /// Height and width that the images are brought to: those of the images to be judged
+    /// [default: as they are].
+    #[arg(long, value_name = "PIXELS")]
+    pub size: Option<std::num::NonZeroUsize>,
+    /// How they are brought there.
+    #[arg(long, value_enum, value_name = "NAME", default_value = "jit")]
+    pub protocol: ProtocolName,
+    /// The network.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+}
+
+/// The networks that look at images.
+#[derive(Args, Clone, Debug)]
+pub struct NetworkArgs {
+    /// `inception` (with VGG16 for precision and recall), or the embedded `digits`
+    /// [default: digits for digits, else inception].
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub extractor: Option<ExtractorName>,
+    /// Folder with the published weights [default: $JIT_WEIGHTS_DIR, else the user's cache].
+    #[arg(long, value_name = "DIR")]
+    pub weights: Option<PathBuf>,
+    /// Keep features in this folder, by the content of the images, and use those that are there.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+}
+
+/// An extractor as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExtractorName {
+    /// The embedded classifier of 28 × 28 digits.
+    Digits,
+    /// Inception of 2015-12-05, with VGG16 for precision and recall.
+    Inception,
+}
+
+/// A protocol as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProtocolName {
+    /// Centre crop, as in training.
+    Jit,
+    /// Squashed to a square.
+    Paper,
+}
+
+impl From<ProtocolName> for Protocol {
+    fn from(name: ProtocolName) -> Self {
+        match name {
+            ProtocolName::Jit => Self::Jit,
+            ProtocolName::Paper => Self::Paper,
+        }
+    }
+}
+
+/// A metric as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MetricName {
+    /// Fréchet inception distance.
+    Fid,
+    /// Inception score.
+    Is,
+    /// Kernel inception distance.
+    Kid,
+    /// Precision and recall.
+    PrecisionRecall,
+    /// The share of images read as the class asked for.
+    ClassAccuracy,
+}
+
+impl From<MetricName> for Metric {
+    fn from(name: MetricName) -> Self {
+        match name {
+            MetricName::Fid => Self::Fid,
+            MetricName::Is => Self::Is,
+            MetricName::Kid => Self::Kid,
+            MetricName::PrecisionRecall => Self::PrecisionRecall,
+            MetricName::ClassAccuracy => Self::ClassAccuracy,
+        }
+    }
+}
+
+/// Arguments of `weights`.
+#[derive(Args, Debug)]
+pub struct WeightsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: WeightsCommand,
+}
+
+/// What can be done with weights.
+#[derive(Subcommand, Debug)]
+pub enum WeightsCommand {
+    /// Show which published weights are where.
+    List,
+    /// Download published weights and check their hash.
+    Fetch {
+        /// Which.
+        #[arg(value_enum, value_name = "NAME", required = true)]
+        names: Vec<PublishedName>,
+        /// The folder to put them into [default: $JIT_WEIGHTS_DIR, else the user's cache].
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+    },
+    /// Train the embedded network for digits anew, and write it.
+    TrainDigits {
+        /// The file to write.
+        #[arg(value_name = "TO.safetensors")]
+        to: PathBuf,
+    },
+}
+
+/// Published weights as the command line names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PublishedName {
+    /// Inception of 2015-12-05.
+    Inception,
+    /// VGG16 of torchvision.
+    Vgg16,
 }
 
 /// Arguments of `convert`.

@@ -11,10 +11,13 @@ use crate::{flags, options, presets};
 pub mod bench;
 pub mod convert;
 pub mod doctor;
+pub mod eval;
 pub mod info;
 pub mod sample;
+pub mod stats;
 pub mod train;
 pub mod verify;
+pub mod weights;
 
 /// Does what the command line asks for; results go to `out`, progress to the terminal.
 ///
@@ -28,7 +31,12 @@ pub fn run(cli: &Cli, out: &mut (dyn Write + Send)) -> Outcome {
     }
     let computes = matches!(
         cli.command,
-        Command::Train(_) | Command::Sample(_) | Command::Verify(_) | Command::Bench(_)
+        Command::Train(_)
+            | Command::Sample(_)
+            | Command::Eval(_)
+            | Command::Stats(_)
+            | Command::Verify(_)
+            | Command::Bench(_)
     );
     if computes {
         let help = "run `jit doctor` to see what this build has";
@@ -43,6 +51,9 @@ fn dispatch(cli: &Cli, out: &mut (dyn Write + Send)) -> Outcome {
     match &cli.command {
         Command::Train(args) => train::run(args, out),
         Command::Sample(args) => sample::run(args, out),
+        Command::Eval(args) => eval::run(args, out),
+        Command::Stats(args) => stats::run(args, out),
+        Command::Weights(args) => weights::run(args, out),
         Command::Convert(args) => convert::run(args, out),
         Command::Verify(args) => verify::run(args, out),
         Command::Bench(args) => bench::run(args, out),

@@ -34,7 +34,7 @@ const DRAWING: [Flag; 5] = [
     flag("precision", "train.precision"),
 ];
 
-const TRAINING: [Flag; 13] = [
+const TRAINING: [Flag; 14] = [
     flag("data", "data.path"),
     flag("subset", "data.subset"),
     flag("skip-damaged", "data.skip_damaged"),
@@ -46,6 +46,7 @@ const TRAINING: [Flag; 13] = [
     flag("checkpoint-blocks", "train.checkpoint_blocks"),
     flag("save-every", "train.save_every"),
     flag("sample-every", "train.sample_every"),
+    flag("eval-every", "train.eval_every"),
     flag("log-every", "train.log_every"),
     flag("lr", "optim.lr"),
 ];

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod commands;
 pub mod cost;
 pub mod device;
+mod drawing;
 pub mod failure;
 pub mod flags;
 pub mod interrupt;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use jit_train::evaluation::EvalReport;
 use jit_train::{Observer, Plan, StepReport};
 
 /// Time between two lines where there is no terminal.
@@ -165,6 +166,19 @@ impl Observer for Watch {
 
     fn samples(&mut self, _step: u64, path: &Path) {
         self.line(&format!("samples: {}", path.display()));
+    }
+
+    fn evaluating(&mut self, step: u64) {
+        if let Some(Progress { bar: Some(bar), .. }) = &self.progress {
+            bar.set_message(format!("evaluating step {step}"));
+        }
+    }
+
+    fn evaluated(&mut self, report: &EvalReport) {
+        let values = report.values();
+        let values: Vec<String> =
+            values.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+        self.line(&format!("step {}: {}", report.step, values.join("  ")));
     }
 
     fn warning(&mut self, message: &str) {

@@ -1,6 +1,9 @@
 //! From images that pass by to what the metrics need.
 
-use crate::extractor::{Extracted, Extractor, Images};
+use std::path::Path;
+
+use crate::digits::DigitsExtractor;
+use crate::extractor::{Extracted, Extractor, Images, Inception, Vgg16};
 use crate::source::Chunk;
 use crate::{Cache, EvalError, Features, Sample};
 
@@ -16,6 +19,26 @@ impl Extractors {
     /// One network for everything.
     pub fn one(main: Box<dyn Extractor>) -> Self {
         Self { main, neighbours: None }
+    }
+
+    /// Inception for FID, IS and KID; VGG16 for precision and recall if they are wanted. `weights`
+    /// is a folder that holds the published files.
+    ///
+    /// # Errors
+    /// [`EvalError::NoWeights`] where a file is missing, [`EvalError::Hash`] where it is damaged.
+    pub fn inception(weights: Option<&Path>, neighbours: bool) -> Result<Self, EvalError> {
+        let main = Box::new(Inception::open(weights)?);
+        let vgg16 =
+            || -> Result<Box<dyn Extractor>, EvalError> { Ok(Box::new(Vgg16::open(weights)?)) };
+        Ok(Self { main, neighbours: neighbours.then(vgg16).transpose()? })
+    }
+
+    /// The embedded network for digits, for everything.
+    ///
+    /// # Errors
+    /// If the weights compiled into the program are unusable.
+    pub fn digits() -> Result<Self, EvalError> {
+        Ok(Self::one(Box::new(DigitsExtractor::embedded()?)))
     }
 
     /// Its name in reports and statistics.

@@ -1,6 +1,6 @@
 //! All metrics of one set of generated images.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::fid::{Root, spread_from};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A value and how sure it is.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// The value; of several parts their mean.
     pub mean: f64,
@@ -161,7 +161,7 @@ impl Default for Options {
 
 /// The metrics of one set of images against another; absent where they were not asked for or cannot
 /// be known.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Generated images.
     pub generated: usize,

@@ -72,7 +72,11 @@ pub trait Extractor: Send + Sync {
 }
 
 /// Runs `f` on a few images at a time, which bounds memory, and joins what it says of them.
-fn in_groups(images: Images<'_>, size: usize, f: impl Fn(Images<'_>) -> Extracted) -> Extracted {
+pub(crate) fn in_groups(
+    images: Images<'_>,
+    size: usize,
+    f: impl Fn(Images<'_>) -> Extracted,
+) -> Extracted {
     let mut all = Extracted::default();
     for first in (0..images.batch).step_by(size) {
         let part = f(images.part(first, size));

@@ -8,6 +8,7 @@
 // pub mod digits;
 mod cache;
 mod collect;
+pub mod digits;
 mod error;
 mod evaluate;
 pub mod extractor;

@@ -7,6 +7,7 @@ use crate::dropout::DropoutKeys;
 use crate::net::{Keep, Mode, Net, Rope};
 use crate::objective::{Auxiliary, ObjectiveConfig, RotationKind};
 use crate::params::{Grads, Params, Registry};
+use crate::sampler::{SampleConfig, Sampler};
 
 /// A network, its auxiliary head and its objective.
 pub struct Denoiser<D: Device> {
@@ -77,6 +78,17 @@ impl<D: Device> Denoiser<D> {
     /// The objective.
     pub fn objective(&self) -> &ObjectiveConfig {
         &self.objective
+    }
+
+    /// A sampler that draws with these parameters.
+    pub fn sampler<'a>(
+        &'a self,
+        dev: &'a D,
+        params: &'a Params<D>,
+        config: &'a SampleConfig,
+    ) -> Sampler<'a, D> {
+        let (net, rope, objective) = (&self.net, &self.rope, &self.objective);
+        Sampler { dev, net, params, rope, objective, config }
     }
 
     /// All parameters, the head's among them.

@@ -15,7 +15,7 @@ pub struct Difference {
 
 /// Keys that decide what is written and when, how long the run is, or where the same images lie
 /// (the data's manifest is compared by itself), but not what a step computes.
-const FREE: [&str; 14] = [
+const FREE: [&str; 16] = [
     "data.path",
     "data.workers",
     "data.skip_damaged",
@@ -27,6 +27,8 @@ const FREE: [&str; 14] = [
     "train.sample_every",
     "train.sample_count",
     "train.sample_classes",
+    "train.eval_every",
+    "train.eval_count",
     "train.log_every",
     // Without a cosine neither enters the learning rate.
     "train.epochs",

@@ -94,6 +94,11 @@ pub struct TrainConfig {
     pub sample_count: usize,
     /// Classes of the grid's images, in turn; empty for all, in order.
     pub sample_classes: Vec<u32>,
+    /// Optimizer steps between evaluations of what the averaged weights draw (FID, IS, KID, precision, recall;
+    /// of digits also class accuracy), into `evals.jsonl`, and one at the end; 0 for none.
+    pub eval_every: u64,
+    /// Images drawn for an evaluation.
+    pub eval_count: usize,
     /// Optimizer steps between lines of `metrics.jsonl` and TensorBoard scalars.
     pub log_every: u64,
 }
@@ -165,6 +170,8 @@ impl Default for TrainConfig {
             sample_every: 0,
             sample_count: 40,
             sample_classes: Vec::new(),
+            eval_every: 0,
+            eval_count: 2000,
             log_every: 1,
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use jit_core::files::FileError;
 use jit_data::DataError;
+use jit_eval::EvalError;
 use jit_model::weights::WeightsError;
 
 use crate::compatibility::Difference;
@@ -19,6 +20,9 @@ pub enum TrainError {
     /// The images cannot be had.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// What was drawn cannot be evaluated.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
     /// The file system refused.
     #[error(transparent)]
     File(#[from] FileError),

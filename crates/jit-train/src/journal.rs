@@ -1,18 +1,20 @@
-//! What a run records about its steps: `metrics.jsonl` and the TensorBoard events.
+//! What a run records about its steps: `metrics.jsonl`, `evals.jsonl` and the TensorBoard events.
 
 use std::path::Path;
 
 use jit_core::files::FileError;
 
+use crate::evaluation::EvalReport;
 use crate::metrics::Metrics;
 use crate::observer::StepReport;
 use crate::samples::Grid;
 use crate::tensorboard::EventFile;
 
-/// Both records of a run, open for appending.
+/// The records of a run, open for appending.
 #[derive(Debug)]
 pub struct Journal {
     metrics: Metrics,
+    evals: Metrics,
     events: EventFile,
 }
 
@@ -23,7 +25,8 @@ impl Journal {
     /// [`FileError`] when a file cannot be read or written.
     pub fn open(dir: &Path, step: u64) -> Result<Self, FileError> {
         let metrics = Metrics::open(&dir.join("metrics.jsonl"), step)?;
-        Ok(Self { metrics, events: EventFile::create(dir, step)? })
+        let evals = Metrics::open(&dir.join("evals.jsonl"), step)?;
+        Ok(Self { metrics, evals, events: EventFile::create(dir, step)? })
     }
 
     /// Records a step.
@@ -57,11 +60,31 @@ impl Journal {
         self.events.image(step, "samples", grid.shape, &grid.png)
     }
 
+    /// Records the metrics of what was drawn.
+    ///
+    /// # Errors
+    /// [`FileError`] when the file system refuses.
+    pub fn evaluation(&mut self, report: &EvalReport) -> Result<(), FileError> {
+        self.evals.append(report)?;
+        let values = report.values();
+        let tags: Vec<String> =
+            values.iter().map(|(name, _)| format!("eval/{}", name.replace(' ', "_"))).collect();
+        let scalars: Vec<(&str, f64)> =
+            tags.iter().zip(&values).map(|(tag, (_, value))| (tag.as_str(), *value)).collect();
+        self.events.scalars(report.step, &scalars)
+    }
+
+    /// The last step that was evaluated before these records were opened; 0 for none.
+    pub fn evaluated(&self) -> u64 {
+        self.evals.last()
+    }
+
     /// Makes the record of all steps durable.
     ///
     /// # Errors
     /// [`FileError`] when the file system refuses.
     pub fn sync(&self) -> Result<(), FileError> {
-        self.metrics.sync()
+        self.metrics.sync()?;
+        self.evals.sync()
     }
 }

@@ -1,19 +1,18 @@
-//! `metrics.jsonl`: one JSON object a line, appended as steps are done.
+//! `metrics.jsonl` and `evals.jsonl`: one JSON object a line, appended as steps are done.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use jit_core::files::{FileError, write_atomic};
-use serde::Deserialize;
-
-use crate::observer::StepReport;
+use serde::{Deserialize, Serialize};
 
 /// The file, open for appending.
 #[derive(Debug)]
 pub struct Metrics {
     path: PathBuf,
     file: File,
+    last: u64,
 }
 
 /// The one key that matters when a run goes on.
@@ -29,20 +28,25 @@ impl Metrics {
     /// # Errors
     /// [`FileError`] when the file cannot be read or written.
     pub fn open(path: &Path, step: u64) -> Result<Self, FileError> {
-        match File::open(path) {
+        let last = match File::open(path) {
             Ok(old) => keep_until(path, BufReader::new(old), step)?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => 0,
             Err(error) => return Err(FileError::at("open", path)(error)),
-        }
+        };
         let file = OpenOptions::new().append(true).create(true).open(path);
-        Ok(Self { path: path.into(), file: file.map_err(FileError::at("open", path))? })
+        Ok(Self { path: path.into(), file: file.map_err(FileError::at("open", path))?, last })
+    }
+
+    /// The step of the last line when the file was opened; 0 for none.
+    pub fn last(&self) -> u64 {
+        self.last
     }
 
     /// Appends a line.
     ///
     /// # Errors
     /// [`FileError`] when the file system refuses.
-    pub fn append(&mut self, report: &StepReport) -> Result<(), FileError> {
+    pub fn append(&mut self, report: &impl Serialize) -> Result<(), FileError> {
         let line = serde_json::to_string(report).map(|line| line + "\n");
         // One write a line: readers and interruptions see whole lines.
         line.map_err(std::io::Error::from)
@@ -59,8 +63,9 @@ impl Metrics {
     }
 }
 
-/// Rewrites the file with its whole lines up to `step`.
-fn keep_until(path: &Path, mut old: impl BufRead, step: u64) -> Result<(), FileError> {
+/// Rewrites the file with its whole lines up to `step`; returns the step of the last one.
+fn keep_until(path: &Path, mut old: impl BufRead, step: u64) -> Result<u64, FileError> {
+    let mut last = 0;
     write_atomic(path, |new| {
         let mut line = Vec::new();
         loop {
@@ -69,12 +74,14 @@ fn keep_until(path: &Path, mut old: impl BufRead, step: u64) -> Result<(), FileE
                 return Ok(());
             }
             let whole = line.last() == Some(&b'\n');
-            let keep = serde_json::from_slice(&line).is_ok_and(|line: Line| line.step <= step);
-            if whole && keep {
+            let told = serde_json::from_slice(&line).ok().map(|line: Line| line.step);
+            if let (true, Some(kept)) = (whole, told.filter(|&told| told <= step)) {
+                last = kept;
                 new.write_all(&line)?;
             }
         }
-    })
+    })?;
+    Ok(last)
 }
 
 #[cfg(test)]
@@ -92,7 +99,7 @@ mod tests {
         let kept: String = (1..=3).map(line).collect();
         fs::write(&path, whole + "{\"step\":2,\"lo").unwrap();
         let metrics = Metrics::open(&path, 3).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), kept);
+        assert_eq!((fs::read_to_string(&path).unwrap(), metrics.last()), (kept, 3));
         drop(metrics);
         Metrics::open(&path, 0).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "");

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evaluation::EvalReport;
+
 /// Number of equal parts of [0, 1] by which losses are told apart by t.
 pub const T_BINS: usize = 10;
 
@@ -63,6 +65,10 @@ pub trait Observer {
     fn sampling(&mut self, _step: u64) {}
     /// A grid of samples is on disk.
     fn samples(&mut self, _step: u64, _path: &Path) {}
+    /// Images are about to be drawn and evaluated, which may take a while.
+    fn evaluating(&mut self, _step: u64) {}
+    /// They were.
+    fn evaluated(&mut self, _report: &EvalReport) {}
     /// Something unexpected that the run can live with.
     fn warning(&mut self, _message: &str) {}
 }

@@ -4,11 +4,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jit_data::DataError;
-use jit_data::grid::{grid, png_bytes, to_u8};
-use jit_model::sampler::initial_noise;
-use jit_model::{Denoiser, Device, Params, Sampler};
+use jit_data::grid::{grid, png_bytes};
+use jit_model::{Device, Sampler};
 
 use crate::config::RunConfig;
+use crate::draw;
 
 /// A grid as a PNG file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,37 +34,20 @@ const MAX_COLUMNS: usize = 20;
 /// # Errors
 /// [`DataError::Encode`] for a number of channels that PNG does not have.
 pub fn draw<D: Device>(
-    dev: &D,
-    denoiser: &Denoiser<D>,
-    params: &Params<D>,
+    sampler: &Sampler<'_, D>,
     config: &RunConfig,
     stop: &AtomicBool,
 ) -> Result<Option<Grid>, DataError> {
-    let sampler = Sampler {
-        dev,
-        net: denoiser.net(),
-        params,
-        rope: denoiser.rope(),
-        objective: denoiser.objective(),
-        config: &config.sample,
-    };
     let model = &config.model;
     let (classes, count) = (classes(config), config.train.sample_count);
-    let scale = config.objective.noise_scale(model);
     let mut images = Vec::with_capacity(count * model.pixels());
-    let indices: Vec<usize> = (0..count).collect();
-    for batch in indices.chunks(config.train.micro_batch().min(MAX_BATCH)) {
+    let labels: Vec<u32> = (0..count).map(|i| classes[i % classes.len()]).collect();
+    for labels in labels.chunks(config.train.micro_batch().min(MAX_BATCH)) {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let mut noise = vec![0.0; batch.len() * model.pixels()];
-        for (&i, image) in batch.iter().zip(noise.chunks_mut(model.pixels())) {
-            initial_noise(config.train.seed, i as u64, scale, image);
-        }
-        let labels: Vec<u32> = batch.iter().map(|i| classes[i % classes.len()]).collect();
-        let shape = [batch.len(), model.channels, model.image_size, model.image_size];
-        let drawn = sampler.sample(dev.upload(&noise, &shape), &labels, |_| {});
-        images.extend(to_u8(&dev.download(&drawn)));
+        let first = (images.len() / model.pixels()) as u64;
+        images.extend(draw::draw(sampler, config.train.seed, first, labels, |_| {}));
     }
     let columns = columns(classes.len(), count);
     let sheet = grid(&images, model.channels, model.image_size, columns, PADDING);
@@ -93,8 +76,8 @@ fn columns(classes: usize, count: usize) -> usize {
 mod tests {
     use super::*;
     use crate::testing::small;
-    use jit_model::Cpu;
     use jit_model::init::initial_values;
+    use jit_model::{Cpu, Denoiser, Params};
 
     #[test]
     fn a_class_has_a_column() {
@@ -123,12 +106,14 @@ mod tests {
         }
         let params = Params::upload(&Cpu::F32, denoiser.registry(), &values);
         let never = AtomicBool::new(false);
-        let whole = draw(&Cpu::F32, &denoiser, &params, &config, &never).unwrap().unwrap();
+        let sampling = config.sample.clone();
+        let sampler = denoiser.sampler(&Cpu::F32, &params, &sampling);
+        let whole = draw(&sampler, &config, &never).unwrap().unwrap();
         config.train.batch_size = 2;
-        let parts = draw(&Cpu::F32, &denoiser, &params, &config, &never).unwrap().unwrap();
+        let parts = draw(&sampler, &config, &never).unwrap().unwrap();
         assert_eq!(whole, parts);
         assert_eq!(whole.shape[1], 5 * (28 + PADDING) + PADDING);
-        let stopped = draw(&Cpu::F32, &denoiser, &params, &config, &AtomicBool::new(true)).unwrap();
+        let stopped = draw(&sampler, &config, &AtomicBool::new(true)).unwrap();
         assert_eq!(stopped, None);
     }
 }

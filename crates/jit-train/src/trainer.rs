@@ -17,6 +17,7 @@ use crate::accumulate::accumulate;
 use crate::checkpoint::{self, Snapshot, State};
 use crate::config::RunConfig;
 use crate::error::TrainError;
+use crate::evaluation::{EvalReport, Evaluation};
 use crate::feed::{Feed, Micro};
 use crate::journal::Journal;
 use crate::observer::{Observer, Outcome, Plan, StepReport};
@@ -60,6 +61,10 @@ struct Trainer<'a, D: Device> {
     /// The newest checkpoint.
     saved: Option<PathBuf>,
     journal: Journal,
+    /// Where images are evaluated.
+    evaluation: Option<Evaluation>,
+    /// The last step whose images were.
+    evaluated: u64,
 }
 
 impl<'a, D: Device> Trainer<'a, D> {
@@ -85,7 +90,25 @@ impl<'a, D: Device> Trainer<'a, D> {
         let elapsed = run.resume.as_ref().map_or(0.0, |c| c.state.elapsed);
         let saved = run.resume.as_ref().map(|c| c.dir.clone());
         let journal = Journal::open(&run.dir, step)?;
-        Ok(Self { dev, run, denoiser, params, grads, optimizer, step, elapsed, saved, journal })
+        let evaluation = match config.train.eval_every {
+            0 => None,
+            _ => Some(Evaluation::new(config, &run.dataset)?),
+        };
+        let evaluated = journal.evaluated();
+        Ok(Self {
+            dev,
+            run,
+            denoiser,
+            params,
+            grads,
+            optimizer,
+            step,
+            elapsed,
+            saved,
+            journal,
+            evaluation,
+            evaluated,
+        })
     }
 
     fn train(
@@ -103,8 +126,8 @@ impl<'a, D: Device> Trainer<'a, D> {
             images,
             parameters: self.denoiser.registry().numel(),
         });
-        // A run that was stopped while it drew a grid draws it now.
-        let mut sampled = self.sample_if_due(observer, stop)?;
+        // A run that was stopped while it drew images draws them now.
+        let mut sampled = self.look_if_due(observer, stop)?;
         let mut feed = Feed::start(&config, &self.run.dataset, self.step..total)?;
         while self.step < total && sampled {
             let Some(report) = self.take_step(&mut feed, stop)? else { break };
@@ -115,15 +138,15 @@ impl<'a, D: Device> Trainer<'a, D> {
             if is_due(self.step, config.train.save_every) {
                 self.save(observer)?;
             }
-            sampled = self.sample_if_due(observer, stop)?;
+            sampled = self.look_if_due(observer, stop)?;
         }
         self.save(observer)?;
         let step = self.step;
-        if step >= total && sampled && self.final_samples(observer, stop)? {
-            Ok(Outcome::Finished { step })
-        } else {
-            Ok(Outcome::Stopped { step })
-        }
+        let all = step >= total
+            && sampled
+            && self.final_samples(observer, stop)?
+            && self.evaluate(observer, stop)?;
+        if all { Ok(Outcome::Finished { step }) } else { Ok(Outcome::Stopped { step }) }
     }
 
     /// One optimizer step over a global batch; `None`, leaving everything as it was, if `stop` was
@@ -263,16 +286,18 @@ impl<'a, D: Device> Trainer<'a, D> {
         Ok(())
     }
 
-    /// Draws the grid of this step if it is due and missing; false if `stop` was set meanwhile.
-    fn sample_if_due(
+    /// Draws the grid of this step and evaluates what is drawn, each if it is due and was not done;
+    /// false if `stop` was set meanwhile.
+    fn look_if_due(
         &mut self,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<bool, TrainError> {
-        match is_due(self.step, self.run.config.train.sample_every) {
-            true => Ok(self.samples(observer, stop)?.is_some()),
-            false => Ok(true),
-        }
+        let train = &self.run.config.train;
+        let (sample, evaluate) =
+            (is_due(self.step, train.sample_every), is_due(self.step, train.eval_every));
+        let sampled = !sample || self.samples(observer, stop)?.is_some();
+        Ok(sampled && (!evaluate || self.evaluate(observer, stop)?))
     }
 
     /// The last grid, which is also `samples.png`; false if `stop` was set meanwhile.
@@ -306,19 +331,51 @@ impl<'a, D: Device> Trainer<'a, D> {
             return Ok(Some(path));
         }
         observer.sampling(self.step);
-        let dev = self.dev;
-        let averaged = (!config.optim.ema_decay.is_empty()).then(|| {
-            let values = self.optimizer.average(dev, &self.params, 0);
-            Params::upload(dev, self.denoiser.registry(), &values)
-        });
+        let averaged = self.averaged();
         let params = averaged.as_ref().unwrap_or(&self.params);
-        let Some(grid) = samples::draw(dev, &self.denoiser, params, config, stop)? else {
-            return Ok(None);
-        };
+        let sampler = self.denoiser.sampler(self.dev, params, &config.sample);
+        let Some(grid) = samples::draw(&sampler, config, stop)? else { return Ok(None) };
         write_bytes_atomic(&path, &grid.png)?;
         self.journal.samples(self.step, &grid)?;
         observer.samples(self.step, &path);
         Ok(Some(path))
+    }
+
+    /// The first average of the weights, if the run keeps any.
+    fn averaged(&self) -> Option<Params<D>> {
+        (!self.run.config.optim.ema_decay.is_empty()).then(|| {
+            let values = self.optimizer.average(self.dev, &self.params, 0);
+            Params::upload(self.dev, self.denoiser.registry(), &values)
+        })
+    }
+
+    /// Evaluates what the weights of this step draw, unless that was done; false if `stop` was set
+    /// meanwhile. Training draws its random numbers by step, and so takes no notice.
+    fn evaluate(
+        &mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<bool, TrainError> {
+        let Some(evaluation) = &self.evaluation else { return Ok(true) };
+        if self.step == 0 || self.evaluated == self.step {
+            return Ok(true);
+        }
+        observer.evaluating(self.step);
+        let config = &self.run.config;
+        let averaged = self.averaged();
+        let params = averaged.as_ref().unwrap_or(&self.params);
+        let sampler = self.denoiser.sampler(self.dev, params, &config.sample);
+        let Some(report) = evaluation.run(&sampler, config, stop)? else { return Ok(false) };
+        let report = EvalReport {
+            step: self.step,
+            epoch: config.epochs_before(self.step, self.run.dataset.len()),
+            extractor: evaluation.extractor().into(),
+            report,
+        };
+        self.journal.evaluation(&report)?;
+        observer.evaluated(&report);
+        self.evaluated = self.step;
+        Ok(true)
     }
 }
 

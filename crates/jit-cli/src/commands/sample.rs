@@ -5,18 +5,16 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use jit_data::grid::{Sheet, grid, interleave, save_png, to_u8};
-use jit_model::objective::Auxiliary;
-use jit_model::sampler::initial_noise;
 use jit_model::weights::{Tensor, TensorData, write_npz};
-use jit_model::{Denoiser, Device, ModelConfig, ObjectiveConfig, Params, Sampler};
-use jit_train::RunConfig;
+use jit_model::{Device, ModelConfig};
 
 use crate::classes;
 use crate::cli::SampleArgs;
+use crate::drawing::Drawer;
 use crate::failure::{Failure, Outcome};
 use crate::source::{self, Source};
 use crate::terminal::Progress;
-use crate::{device, interrupt, shape};
+use crate::{device, interrupt};
 
 /// Pixels between the images of a sheet.
 const PADDING: usize = 2;
@@ -101,23 +99,9 @@ fn draw<D: Device>(
     args: &SampleArgs,
     labels: &[u32],
 ) -> Outcome<Drawn> {
-    let config = &source.config;
-    let denoiser = Denoiser::new(dev, &config.model, &without_head(config));
-    let tensors = std::mem::take(&mut source.state.tensors);
-    let values = shape::values(denoiser.registry(), tensors)?;
-    let params = Params::upload(dev, denoiser.registry(), &values);
-    drop(values);
-    let sampler = Sampler {
-        dev,
-        net: denoiser.net(),
-        params: &params,
-        rope: denoiser.rope(),
-        objective: denoiser.objective(),
-        config: &config.sample,
-    };
-    let model = &config.model;
-    let (pixels, steps) = (model.pixels(), config.sample.steps);
-    let scale = config.objective.noise_scale(model);
+    let drawer = Drawer::new(dev, source)?;
+    let (sampler, model) = (drawer.sampler(), &source.config.model);
+    let (pixels, steps) = (model.pixels(), source.config.sample.steps);
     let stop = interrupt::flag()?;
     let batches = labels.len().div_ceil(args.batch_size.get());
     let mut progress = Progress::new("step", 0, (batches * steps) as u64);
@@ -126,19 +110,13 @@ fn draw<D: Device>(
 
     for (batch, labels) in labels.chunks(args.batch_size.get()).enumerate() {
         let first = batch * args.batch_size.get();
-        let mut noise = vec![0.0; labels.len() * pixels];
-        for (i, image) in noise.chunks_mut(pixels).enumerate() {
-            initial_noise(args.seed, (first + i) as u64, scale, image);
-        }
-        let shape = [labels.len(), model.channels, model.image_size, model.image_size];
         let mut estimates = Vec::new();
-        let images = sampler.sample(dev.upload(&noise, &shape), labels, |step| {
+        let images = jit_train::draw::draw(&sampler, args.seed, first as u64, labels, |step| {
             if args.trajectory.is_some() {
                 estimates.push(to_u8(&dev.download(&(step.x_hat)())));
             }
             progress.update((batch * steps + step.step) as u64, "drawing");
         });
-        let images = to_u8(&dev.download(&images));
         for i in 0..labels.len() {
             let one = estimates.iter().flat_map(|step| &step[i * pixels..][..pixels]);
             drawn.trajectory.extend(one);
@@ -158,17 +136,12 @@ fn draw<D: Device>(
     Ok(drawn)
 }
 
-/// The objective without its auxiliary loss: drawing needs no head.
-fn without_head(config: &RunConfig) -> ObjectiveConfig {
-    ObjectiveConfig { auxiliary: Auxiliary::None, ..config.objective.clone() }
-}
-
 fn sheet(images: &[u8], model: &ModelConfig, columns: usize) -> Sheet {
     grid(images, model.channels, model.image_size, columns, PADDING)
 }
 
 /// `000123.png`, numbered from `first`.
-fn save_each(dir: &Path, images: &[u8], model: &ModelConfig, first: usize) -> Outcome {
+pub fn save_each(dir: &Path, images: &[u8], model: &ModelConfig, first: usize) -> Outcome {
     let (side, channels) = (model.image_size, model.channels);
     for (i, planes) in images.chunks(model.pixels()).enumerate() {
         let path = dir.join(format!("{:06}.png", first + i));

@@ -85,6 +85,13 @@ impl Published {
         })
     }
 
+    /// Where the file belongs: in `folder`, else in the folder that `JIT_WEIGHTS_DIR` names, else in
+    /// the cache.
+    pub fn destination(&self, folder: Option<&Path>) -> PathBuf {
+        let named = || env::var_os(FOLDER).map(PathBuf::from);
+        folder.map(PathBuf::from).or_else(named).unwrap_or_else(cache_folder).join(self.file)
+    }
+
     /// Checks a file that has the published name against the published hash, and returns its hash.
     /// Other files (converted to safetensors, say) are what they are.
     ///

@@ -1,0 +1,259 @@
+//! `jit eval`: how good generated images are.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use jit_data::digits;
+use jit_eval::extractor::Images;
+use jit_eval::source::{Chunk, HELD_OUT_DIGITS, rgb_of_planes};
+use jit_eval::{
+    Cache, Collector, Extractors, Fit, Metric, Options, Protocol, Provenance, Reference, Sample,
+    Source, Stats, evaluate,
+};
+
+use self::report::{Evaluation, Real};
+use super::sample::save_each;
+use crate::cli::{EvalArgs, ExtractorName, NetworkArgs};
+use crate::drawing::Drawer;
+use crate::failure::{Failure, Outcome};
+use crate::source::{self as checkpoint, Source as Checkpoint};
+use crate::terminal::Progress;
+use crate::{device, interrupt};
+
+mod report;
+
+/// Gathers features of generated and of real images, and prints every metric.
+///
+/// # Errors
+/// Images or weights that cannot be used, too few images for a metric.
+pub fn run(args: &EvalArgs, out: &mut dyn Write) -> Outcome {
+    let mut model = match &args.checkpoint {
+        None => None,
+        Some(path) => Some(checkpoint::open(path, args.average.as_deref(), &args.config)?),
+    };
+    let reference = reference(args, model.as_ref())?;
+    let name = extractor(&args.network, &reference);
+    let options = options(args);
+    let neighbours = options.metrics.contains(&Metric::PrecisionRecall);
+    let extractors = open_extractors(name, args.network.weights.as_deref(), neighbours)?;
+    let cache = args.network.cache.as_deref().map(Cache::new);
+
+    // What can fail soon does so before anything takes long.
+    let statistics = read_statistics(&reference)?;
+    let held_out = args.held_out.clone().or_else(|| default_held_out(&reference));
+    let held_out = held_out.as_deref().map(Source::open).transpose()?;
+    let real = match &statistics {
+        None => Some(Source::open(&reference)?),
+        Some(_) => None,
+    };
+
+    let (generated, size, described) = match &mut model {
+        Some(model) => draw(args, model, &extractors, cache.as_ref())?,
+        None => {
+            let path = args.images.clone().unwrap_or_default();
+            let (sample, size) =
+                gather(&Source::open(&path)?, None, &extractors, cache.as_ref(), "generated")?;
+            (sample, size, path.display().to_string())
+        }
+    };
+    let protocol = Protocol::from(args.protocol);
+    let fit = || match size {
+        [height, width] if height == width => Ok(Some(Fit { size: height, protocol })),
+        [height, width] => {
+            let message = format!("the generated images are {width}×{height}, no squares");
+            Err(Failure::new(message).help("real images are brought to a square: generate squares"))
+        }
+    };
+    let fit = fit()?;
+    let against = match (&statistics, &real) {
+        (Some(stats), _) => {
+            let ours = provenance(&extractors, protocol, size[0], generated.len());
+            stats.check(&reference, &ours)?;
+            Reference::statistics(stats.gaussian.clone())
+        }
+        (None, Some(source)) => {
+            Reference::images(gather(source, fit, &extractors, cache.as_ref(), "reference")?.0)?
+        }
+        (None, None) => Err(Failure::new("there is no reference"))?,
+    };
+    let metrics = evaluate(&generated, &against, &options)?;
+    let floor = match &held_out {
+        None => None,
+        Some(source) => {
+            let (sample, _) = gather(source, fit, &extractors, cache.as_ref(), "held-out")?;
+            Some(evaluate(&sample.first(generated.len()), &against, &options)?)
+        }
+    };
+    let evaluation = Evaluation {
+        generated: described,
+        reference: Real {
+            path: reference.display().to_string(),
+            protocol: protocol.name(),
+            resolution: size[0],
+        },
+        extractor: extractors.name(),
+        weights: extractors.main.weights_sha256().to_string(),
+        options,
+        metrics,
+        floor,
+    };
+    match args.json {
+        true => Ok(writeln!(out, "{}", serde_json::to_string_pretty(&evaluation)?)?),
+        false => report::text(&evaluation, args.paper_columns, out),
+    }
+}
+
+/// The reference asked for, or what the model was trained on.
+fn reference(args: &EvalArgs, model: Option<&Checkpoint>) -> Outcome<PathBuf> {
+    let trained_on = || model.map(|model| PathBuf::from(&model.config.data.path));
+    args.reference
+        .clone()
+        .or_else(trained_on)
+        .ok_or_else(|| Failure::usage("there is no reference").help("give one with --reference"))
+}
+
+/// For digits there are some that no model was trained on.
+fn default_held_out(reference: &Path) -> Option<PathBuf> {
+    (reference == Path::new(digits::NAME)).then(|| PathBuf::from(HELD_OUT_DIGITS))
+}
+
+/// The extractor asked for, or the one that suits the real images.
+pub fn extractor(args: &NetworkArgs, real: &Path) -> ExtractorName {
+    let digits = [digits::NAME, HELD_OUT_DIGITS].iter().any(|name| real == Path::new(name));
+    args.extractor.unwrap_or(match digits {
+        true => ExtractorName::Digits,
+        false => ExtractorName::Inception,
+    })
+}
+
+/// Opens the networks; `neighbours` for precision and recall.
+pub fn open_extractors(
+    name: ExtractorName,
+    weights: Option<&Path>,
+    neighbours: bool,
+) -> Outcome<Extractors> {
+    Ok(match name {
+        ExtractorName::Digits => Extractors::digits()?,
+        ExtractorName::Inception => Extractors::inception(weights, neighbours)?,
+    })
+}
+
+fn options(args: &EvalArgs) -> Options {
+    let metrics = match &args.metrics[..] {
+        [] => Metric::ALL.to_vec(),
+        chosen => chosen.iter().map(|&name| name.into()).collect(),
+    };
+    Options {
+        metrics,
+        splits: args.splits.max(1),
+        kid_subsets: args.kid_subsets.max(1),
+        kid_subset: args.kid_subset,
+        neighbours: args.neighbours,
+        resamples: args.resamples,
+        seed: args.seed,
+    }
+}
+
+/// The statistics that `path` holds, if it is a file of such.
+fn read_statistics(path: &Path) -> Outcome<Option<Stats>> {
+    if path.extension().is_none_or(|e| e != "npz") || !path.is_file() {
+        return Ok(None);
+    }
+    let names = jit_model::weights::Npz::open(path)?.names();
+    match names.iter().any(|name| name == "arr_0") {
+        true => Ok(None),
+        false => Ok(Some(Stats::read(path)?)),
+    }
+}
+
+/// What statistics made here and now would say of themselves.
+pub fn provenance(
+    extractors: &Extractors,
+    protocol: Protocol,
+    resolution: usize,
+    count: usize,
+) -> Provenance {
+    Provenance {
+        extractor: extractors.name().to_string(),
+        weights: extractors.main.weights_sha256().to_string(),
+        protocol: protocol.name().to_string(),
+        resolution,
+        count,
+    }
+}
+
+/// Features of all images of a source, and the images' height and width.
+pub fn gather(
+    source: &Source,
+    fit: Option<Fit>,
+    extractors: &Extractors,
+    cache: Option<&Cache>,
+    what: &str,
+) -> Outcome<(Sample, [usize; 2])> {
+    let stop = interrupt::flag()?;
+    let mut progress = Progress::new("image", 0, source.len() as u64);
+    let mut collector = Collector::new(extractors, cache);
+    let mut size = [0, 0];
+    let mut stopped = false;
+    source.for_each(fit, &mut |chunk| {
+        stopped |= stop.load(Ordering::Relaxed);
+        if stopped {
+            return Ok(());
+        }
+        size = [chunk.images.height, chunk.images.width];
+        collector.push(chunk)?;
+        progress.update(collector.images() as u64, what);
+        Ok(())
+    })?;
+    progress.finish();
+    match stopped {
+        true => Err(Failure::new(format!("stopped after {} {what} images", collector.images()))),
+        false => Ok((collector.finish()?, size)),
+    }
+}
+
+/// Features of images drawn by a model, their size, and what they are.
+fn draw(
+    args: &EvalArgs,
+    model: &mut Checkpoint,
+    extractors: &Extractors,
+    cache: Option<&Cache>,
+) -> Outcome<(Sample, [usize; 2], String)> {
+    let dev = device::cpu(model.config.train.precision);
+    let drawer = Drawer::new(&dev, model)?;
+    let (sampler, shape) = (drawer.sampler(), &model.config.model);
+    let (classes, side) = (shape.num_classes.max(1), shape.image_size);
+    let labels: Vec<u32> = (0..args.count.get()).map(|i| (i % classes) as u32).collect();
+    let stop = interrupt::flag()?;
+    let mut progress = Progress::new("image", 0, labels.len() as u64);
+    let mut collector = Collector::new(extractors, cache);
+    for labels in labels.chunks(args.batch_size.get()) {
+        let first = collector.images();
+        let planes = jit_train::draw::draw(&sampler, args.seed, first as u64, labels, |_| {});
+        if let Some(dir) = &args.folder {
+            save_each(dir, &planes, shape, first)?;
+        }
+        let pixels = rgb_of_planes(&planes, labels.len(), shape.channels);
+        let images = Images { pixels: &pixels, batch: labels.len(), height: side, width: side };
+        collector.push(Chunk { images, labels: Some(labels) })?;
+        progress.update(collector.images() as u64, "drawn");
+        if stop.load(Ordering::Relaxed) {
+            progress.finish();
+            return Err(Failure::new(format!("stopped after {} images", collector.images())));
+        }
+    }
+    progress.finish();
+    let sample = &model.config.sample;
+    let method = serde_json::to_value(sample.method)?;
+    let described = format!(
+        "{} ({}, {} steps, guidance {} on [{}, {}])",
+        model.path.display(),
+        method.as_str().unwrap_or_default(),
+        sample.steps,
+        sample.cfg_scale,
+        sample.cfg_interval[0],
+        sample.cfg_interval[1],
+    );
+    Ok((collector.finish()?, [side, side], described))
+}

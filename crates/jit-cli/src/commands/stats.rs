@@ -1,0 +1,32 @@
+//! `jit stats`: statistics of real images, made once.
+
+use std::io::Write;
+
+use jit_eval::{Cache, Fit, Moments, Protocol, Source, Stats};
+
+use super::eval::{extractor, gather, open_extractors, provenance};
+use crate::cli::StatsArgs;
+use crate::failure::{Failure, Outcome};
+
+/// Writes the mean and the covariance of the images' features.
+///
+/// # Errors
+/// Images or weights that cannot be used, a file that cannot be written.
+pub fn run(args: &StatsArgs, out: &mut dyn Write) -> Outcome {
+    let protocol = Protocol::from(args.protocol);
+    let fit = args.size.map(|size| Fit { size: size.get(), protocol });
+    let name = extractor(&args.network, &args.images);
+    let extractors = open_extractors(name, args.network.weights.as_deref(), false)?;
+    let cache = args.network.cache.as_deref().map(Cache::new);
+    let source = Source::open(&args.images)?;
+    let (sample, [height, width]) = gather(&source, fit, &extractors, cache.as_ref(), "read")?;
+    if height != width {
+        let message = format!("the images are {width}×{height}, no squares");
+        return Err(Failure::new(message).help("bring them to squares with --size"));
+    }
+    let gaussian = Moments::of(&sample.features).gaussian()?;
+    let provenance = provenance(&extractors, protocol, height, sample.len());
+    Stats { gaussian, provenance: Some(provenance) }.write(&args.to)?;
+    writeln!(out, "{}", args.to.display())?;
+    Ok(())
+}
