@@ -3,11 +3,13 @@
 //!
 //! A file is recognised by what is in it, never by its name: one forward and backward pass
 //! ([`model`]), sampler trajectories ([`sampler`]), a short training ([`training`]), a torch
-//! checkpoint and its outputs ([`checkpoint`]), image transforms ([`transforms`]).
+//! checkpoint and its outputs ([`checkpoint`]), image transforms ([`transforms`]), networks that judge
+//! images ([`extractors`]), metrics ([`metrics`]).
 
 use std::path::{Path, PathBuf};
 
 use jit_data::DataError;
+use jit_eval::EvalError;
 use jit_model::Device;
 use jit_model::config::ConfigError;
 use jit_model::weights::WeightsError;
@@ -16,11 +18,12 @@ use crate::shape::ShapeError;
 
 pub mod case;
 pub mod checkpoint;
+pub mod extractors;
 pub mod measure;
+pub mod metrics;
 pub mod model;
 pub mod sampler;
 pub mod training;
-
 pub mod transforms;
 
 pub use case::Case;
@@ -35,10 +38,14 @@ pub enum VerifyError {
     /// An image beside the file cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Metrics or networks cannot be computed.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
     /// Nothing that golden cases hold.
     #[error(
         "`{}` is no golden case: expected a safetensors file with `in.x` (model), `z0` (sampler), \
-         `micro.x` (training) or `FILE@SIZE` (transforms), or a `.pth` with its \
+         `micro.x` (training), `FILE@SIZE` (transforms), `image_HxW` (extractors) or `CASE.generated` \
+         (metrics), or a `.pth` with its \
          `.expected.safetensors` beside it; its tensors are {found}", path.display()
     )]
     Unrecognised {
@@ -110,6 +117,10 @@ pub fn verify<D: Device>(dev: &D, path: &Path) -> Result<Vec<Check>, VerifyError
         checkpoint::verify(dev, &checkpoint::torch_path(path), &case)
     } else if case.names().iter().any(|name| transforms::parse(name).is_some()) {
         transforms::verify(&case)
+    } else if case.names().iter().any(|name| name.starts_with(extractors::IMAGE)) {
+        extractors::verify(&case)
+    } else if case.names().iter().any(|name| name.ends_with(metrics::GENERATED)) {
+        metrics::verify(&case)
     } else {
         let names = case.names();
         let mut found: Vec<&str> = names.iter().take(3).map(String::as_str).collect();

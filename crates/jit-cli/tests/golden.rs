@@ -55,6 +55,16 @@ fn image_transforms_agree() {
 }
 
 #[test]
+fn networks_that_judge_images_agree() {
+    holds("jit-eval/tests/golden/extractors.safetensors");
+}
+
+#[test]
+fn metrics_agree() {
+    holds("jit-eval/tests/golden/metrics.safetensors");
+}
+
+#[test]
 fn in_bf16_the_same_cases_hold_to_its_own_tolerances() {
     let bf16 = Cpu::new(Precision::Bf16);
     for path in [

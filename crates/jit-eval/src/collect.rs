@@ -33,6 +33,14 @@ impl Extractors {
         Ok(Self { main, neighbours: neighbours.then(vgg16).transpose()? })
     }
 
+    /// VGG16 alone, where precision and recall are all that is wanted.
+    ///
+    /// # Errors
+    /// As [`Extractors::inception`].
+    pub fn vgg16(weights: Option<&Path>) -> Result<Self, EvalError> {
+        Ok(Self::one(Box::new(Vgg16::open(weights)?)))
+    }
+
     /// The embedded network for digits, for everything.
     ///
     /// # Errors

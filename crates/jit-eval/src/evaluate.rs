@@ -7,6 +7,7 @@ use crate::{
     EvalError, Features, Gaussian, Moments, PrecisionRecall, inception_score, kid_of_subsets,
     precision_recall,
 };
+use crate::{kid, moments};
 
 /// A value and how sure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -156,6 +157,30 @@ impl Default for Options {
             resamples: 20,
             seed: 0,
         }
+    }
+}
+
+impl Options {
+    /// Refuses numbers of images that a metric cannot do with, before anything takes long; `real` is
+    /// `None` where only statistics are known.
+    ///
+    /// # Errors
+    /// [`EvalError::TooFew`] naming the metric and how to mend it.
+    pub fn check(&self, generated: usize, real: Option<usize>) -> Result<(), EvalError> {
+        let asked = |metric| self.metrics.contains(&metric);
+        if asked(Metric::Fid) {
+            moments::check(generated)?;
+        }
+        let Some(real) = real else { return Ok(()) };
+        if asked(Metric::Kid) {
+            kid::check(generated, self.kid_subset, "generated")?;
+            kid::check(real, self.kid_subset, "real")?;
+        }
+        if asked(Metric::PrecisionRecall) {
+            precision_recall::check(generated, self.neighbours, "generated")?;
+            precision_recall::check(real, self.neighbours, "real")?;
+        }
+        Ok(())
     }
 }
 

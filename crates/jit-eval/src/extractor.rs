@@ -1,6 +1,7 @@
 //! Networks that turn images into features. Adding one is a file that implements [`Extractor`].
 
 mod convnet;
+pub mod formula;
 mod inception;
 mod resize;
 mod vgg16;

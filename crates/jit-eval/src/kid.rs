@@ -14,7 +14,7 @@ use crate::{EvalError, Features};
 pub fn kid_of_first(generated: &Features, real: &Features) -> Result<f64, EvalError> {
     generated.comparable(real)?;
     let n = generated.rows().min(real.rows());
-    check(n, 2, "and real")?;
+    check(n, 2, "generated and real")?;
     Ok(discrepancy(&generated.first(n), &real.first(n)))
 }
 
@@ -30,8 +30,8 @@ pub fn kid_of_subsets(
     seed: u64,
 ) -> Result<Score, EvalError> {
     generated.comparable(real)?;
-    check(generated.rows(), size.max(2), "generated")?;
-    check(real.rows(), size.max(2), "real")?;
+    check(generated.rows(), size, "generated")?;
+    check(real.rows(), size, "real")?;
     let draw = |side: &Features, subset: usize, which: u64| {
         let stream = Stream::new(seed, Purpose::Metric, 2 + which, subset as u64);
         side.select(&permutation(stream, side.rows())[..size])
@@ -40,7 +40,8 @@ pub fn kid_of_subsets(
     Ok(Score::of(&(0..subsets).map(one).collect::<Vec<f64>>()))
 }
 
-fn check(have: usize, need: usize, what: &'static str) -> Result<(), EvalError> {
+pub(crate) fn check(have: usize, need: usize, what: &'static str) -> Result<(), EvalError> {
+    let need = need.max(2);
     if have >= need {
         return Ok(());
     }

@@ -35,6 +35,15 @@ pub struct Gaussian {
     pub covariance: Vec<f64>,
 }
 
+/// That so many images have a covariance.
+pub(crate) fn check(have: usize) -> Result<(), EvalError> {
+    if have >= 2 {
+        return Ok(());
+    }
+    let help = "add images";
+    Err(EvalError::TooFew { metric: "a covariance", what: "different", need: 2, have, help })
+}
+
 impl Moments {
     /// Of no rows yet.
     pub fn new(dim: usize) -> Self {
@@ -94,15 +103,7 @@ impl Moments {
     /// [`EvalError::TooFew`] for fewer than two rows.
     pub fn gaussian(mut self) -> Result<Gaussian, EvalError> {
         self.flush();
-        if self.count < 2 {
-            return Err(EvalError::TooFew {
-                metric: "a covariance",
-                what: "",
-                need: 2,
-                have: self.count,
-                help: "add images",
-            });
-        }
+        check(self.count)?;
         let scale = 1.0 / (self.count - 1) as f64;
         let mut covariance = vec![0.0; self.dim * self.dim];
         for j in 0..self.dim {

@@ -31,17 +31,21 @@ pub fn precision_recall(
     k: usize,
 ) -> Result<PrecisionRecall, EvalError> {
     generated.comparable(real)?;
-    for (side, what) in [(generated, "generated"), (real, "real")] {
-        if side.rows() <= k || k == 0 {
-            let (need, have) = (k.max(1) + 1, side.rows());
-            let help = "use more images, or fewer neighbours with --neighbours";
-            return Err(EvalError::TooFew { metric: "precision", what, need, have, help });
-        }
-    }
+    check(generated.rows(), k, "generated")?;
+    check(real.rows(), k, "real")?;
     Ok(PrecisionRecall {
         precision: share_inside(generated, real, &radii(real, k)),
         recall: share_inside(real, generated, &radii(generated, k)),
     })
+}
+
+pub(crate) fn check(have: usize, k: usize, what: &'static str) -> Result<(), EvalError> {
+    if have > k && k > 0 {
+        return Ok(());
+    }
+    let (need, metric) = (k.max(1) + 1, "precision");
+    let help = "use more images, or another number of neighbours with --neighbours";
+    Err(EvalError::TooFew { metric, what, need, have, help })
 }
 
 /// Rows of a block of distances, and its columns: 8 MiB of them, and panels of 32 MiB for VGG16.

@@ -111,6 +111,11 @@ impl Source {
         Ok(Self { path: path.into(), content })
     }
 
+    /// What it is called in reports.
+    pub fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
     /// Number of images, never 0.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {

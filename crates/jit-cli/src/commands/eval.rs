@@ -33,11 +33,7 @@ pub fn run(args: &EvalArgs, out: &mut dyn Write) -> Outcome {
         Some(path) => Some(checkpoint::open(path, args.average.as_deref(), &args.config)?),
     };
     let reference = reference(args, model.as_ref())?;
-    let name = extractor(&args.network, &reference);
     let options = options(args);
-    let neighbours = options.metrics.contains(&Metric::PrecisionRecall);
-    let extractors = open_extractors(name, args.network.weights.as_deref(), neighbours)?;
-    let cache = args.network.cache.as_deref().map(Cache::new);
 
     // What can fail soon does so before anything takes long.
     let statistics = read_statistics(&reference)?;
@@ -47,15 +43,27 @@ pub fn run(args: &EvalArgs, out: &mut dyn Write) -> Outcome {
         None => Some(Source::open(&reference)?),
         Some(_) => None,
     };
+    let given = args.images.as_deref().map(Source::open).transpose()?;
+    let count = given.as_ref().map_or(args.count.get(), Source::len);
+    options.check(count, real.as_ref().map(Source::len))?;
+    let name = match &statistics {
+        Some(stats) => extractor_of(&args.network, stats),
+        None => extractor(&args.network, &reference),
+    };
+    let metrics = match &real {
+        Some(_) => &options.metrics[..],
+        None => &[Metric::Fid, Metric::Is],
+    };
+    let extractors = open_extractors(name, args.network.weights.as_deref(), metrics)?;
+    let cache = args.network.cache.as_deref().map(Cache::new);
 
-    let (generated, size, described) = match &mut model {
-        Some(model) => draw(args, model, &extractors, cache.as_ref())?,
-        None => {
-            let path = args.images.clone().unwrap_or_default();
-            let (sample, size) =
-                gather(&Source::open(&path)?, None, &extractors, cache.as_ref(), "generated")?;
-            (sample, size, path.display().to_string())
+    let (generated, size, described) = match (&mut model, &given) {
+        (Some(model), _) => draw(args, model, &extractors, cache.as_ref())?,
+        (None, Some(given)) => {
+            let (sample, size) = gather(given, None, &extractors, cache.as_ref(), "generated")?;
+            (sample, size, given.name())
         }
+        (None, None) => Err(Failure::usage("there is nothing to evaluate"))?,
     };
     let protocol = Protocol::from(args.protocol);
     let fit = || match size {
@@ -127,15 +135,27 @@ pub fn extractor(args: &NetworkArgs, real: &Path) -> ExtractorName {
     })
 }
 
-/// Opens the networks; `neighbours` for precision and recall.
+/// The extractor asked for, or the one that the statistics were made with.
+fn extractor_of(args: &NetworkArgs, stats: &Stats) -> ExtractorName {
+    let made_with = stats.provenance.as_ref().map(|p| p.extractor.as_str());
+    args.extractor.unwrap_or(match made_with {
+        Some("digits") => ExtractorName::Digits,
+        _ => ExtractorName::Inception,
+    })
+}
+
+/// Opens the networks that these metrics need.
 pub fn open_extractors(
     name: ExtractorName,
     weights: Option<&Path>,
-    neighbours: bool,
+    metrics: &[Metric],
 ) -> Outcome<Extractors> {
+    let neighbours = metrics.contains(&Metric::PrecisionRecall);
+    let others = metrics.iter().any(|metric| *metric != Metric::PrecisionRecall);
     Ok(match name {
         ExtractorName::Digits => Extractors::digits()?,
-        ExtractorName::Inception => Extractors::inception(weights, neighbours)?,
+        ExtractorName::Inception if others => Extractors::inception(weights, neighbours)?,
+        ExtractorName::Inception => Extractors::vgg16(weights)?,
     })
 }
 

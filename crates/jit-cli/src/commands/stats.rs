@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use jit_eval::{Cache, Fit, Moments, Protocol, Source, Stats};
+use jit_eval::{Cache, Fit, Metric, Moments, Protocol, Source, Stats};
 
 use super::eval::{extractor, gather, open_extractors, provenance};
 use crate::cli::StatsArgs;
@@ -16,7 +16,7 @@ pub fn run(args: &StatsArgs, out: &mut dyn Write) -> Outcome {
     let protocol = Protocol::from(args.protocol);
     let fit = args.size.map(|size| Fit { size: size.get(), protocol });
     let name = extractor(&args.network, &args.images);
-    let extractors = open_extractors(name, args.network.weights.as_deref(), false)?;
+    let extractors = open_extractors(name, args.network.weights.as_deref(), &[Metric::Fid])?;
     let cache = args.network.cache.as_deref().map(Cache::new);
     let source = Source::open(&args.images)?;
     let (sample, [height, width]) = gather(&source, fit, &extractors, cache.as_ref(), "read")?;

@@ -1,7 +1,7 @@
 //! `jit weights`: the networks that judge images.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jit_core::files::write_atomic;
 use jit_eval::digits;
@@ -93,7 +93,7 @@ fn download(weights: &Published, path: &Path) -> Outcome {
     Ok(())
 }
 
-fn train_digits(to: &PathBuf, out: &mut dyn Write) -> Outcome {
+fn train_digits(to: &Path, out: &mut dyn Write) -> Outcome {
     let mut progress = None;
     let trained = digits::train(&mut |step, steps, loss| {
         let progress = progress.get_or_insert_with(|| Progress::new("step", 0, steps as u64));

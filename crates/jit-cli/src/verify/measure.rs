@@ -30,6 +30,12 @@ pub mod tolerance {
         }
     }
 
+    /// Features of images, relative.
+    pub const FEATURE: f64 = 1e-4;
+
+    /// Metrics of given features, relative.
+    pub const METRIC: f64 = 1e-6;
+
     /// Resized pixels, in steps of 1/255.
     pub const PIXEL: f64 = 1.0;
 }

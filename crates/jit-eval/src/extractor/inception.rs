@@ -8,6 +8,7 @@ use jit_kernels::linear::{PackedWeight, linear};
 use jit_kernels::pool::Pool;
 
 use super::convnet::{Conv, Pixels, max_pool, pool_into, pool_shape, same_pool};
+use super::formula::{self, Formula};
 use super::weights::{FileTensors, INCEPTION, Tensors};
 use super::{Extracted, Extractor, Images, in_groups, resize};
 use crate::EvalError;
@@ -137,9 +138,20 @@ impl Inception {
     /// # Errors
     /// When they are missing, damaged or of another network.
     pub fn open(given: Option<&Path>) -> Result<Self, EvalError> {
+        if given == Some(Path::new(formula::NAME)) {
+            return Self::formula();
+        }
         let path = INCEPTION.find(given)?;
         let sha256 = INCEPTION.check(&path)?;
         Self::build(&mut FileTensors::open(&path)?, sha256)
+    }
+
+    /// With the weights of a formula.
+    ///
+    /// # Errors
+    /// Never in fact.
+    pub fn formula() -> Result<Self, EvalError> {
+        Self::build(&mut Formula, formula::NAME.into())
     }
 
     /// Builds the network from its tensors, folding the batch norms into the filters.

@@ -6,6 +6,7 @@ use std::path::Path;
 use jit_kernels::linear::{PackedWeight, linear};
 
 use super::convnet::{Conv, Pixels, max_pool};
+use super::formula::{self, Formula};
 use super::weights::{FileTensors, Tensors, VGG16};
 use super::{Extracted, Extractor, Images, in_groups, resize};
 use crate::EvalError;
@@ -73,9 +74,20 @@ impl Vgg16 {
     /// # Errors
     /// When they are missing, damaged or of another network.
     pub fn open(given: Option<&Path>) -> Result<Self, EvalError> {
+        if given == Some(Path::new(formula::NAME)) {
+            return Self::formula();
+        }
         let path = VGG16.find(given)?;
         let sha256 = VGG16.check(&path)?;
         Self::build(&mut FileTensors::open(&path)?, sha256)
+    }
+
+    /// With the weights of a formula.
+    ///
+    /// # Errors
+    /// Never in fact.
+    pub fn formula() -> Result<Self, EvalError> {
+        Self::build(&mut Formula, formula::NAME.into())
     }
 
     /// Builds the network from its tensors.
