@@ -6,7 +6,7 @@ pub mod plain;
 
 use crate::{
     cpu::Level,
-    gemm::{MatRef, PackedB, Precision, Rows, Store, Target, multiply},
+    gemm::{MatRef, PackedB, Precision, Rows, Store, Target, bf16::Format, multiply},
 };
 
 /// The geometry of a convolution.
@@ -125,6 +125,7 @@ impl Rows for Patches<'_> {
 
     fn pack(
         &self,
+        format: Format,
         _level: Level,
         mr: usize,
         row: usize,
@@ -133,6 +134,7 @@ impl Rows for Patches<'_> {
         cols: usize,
         strips: &mut [f32],
     ) {
+        assert_eq!(format, Format::Plain, "filters are packed in f32");
         let span = Span { row, rows, col, cols };
         match mr {
             4 => self.pack_strips::<4>(span, strips),

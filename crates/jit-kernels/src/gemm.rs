@@ -4,7 +4,7 @@
 //! `B` is packed once into panels of [`Tile::NR`] columns, `A` block by block into strips of
 //! [`Tile::MR`] rows; a strip times a panel is a tile of `C`, kept in registers
 //! ([`tile`](self::tile)). Panels and strips are cut every [`KC`] along the inner dimension, so
-//! that a panel stays in the first-level cache and a block of `A` in the second.
+//! that a block of `A` stays in the second-level cache, and a panel too.
 //!
 //! **Every element of `C` has the same bits wherever and with whatever it is computed.** It is the
 //! sum, in order, of one chain of multiply-adds per `KC` inner indices, which depends on its row of
@@ -13,8 +13,9 @@
 
 pub(crate) mod bf16;
 mod matrix;
-pub(crate) mod pack;
+mod pack;
 pub mod plain;
+pub(crate) mod strips;
 pub(crate) mod tile;
 
 pub use bf16::Precision;
@@ -22,16 +23,20 @@ pub use matrix::MatRef;
 pub use pack::PackedB;
 
 use crate::{buffer::Buffer, cpu::Level, par, simd::simd_kernel};
-use bf16::{multiply_block_as, pack_rows};
+use bf16::{Format, multiply_block_as};
 use tile::{Tile, TileShape, Update};
 
-/// Inner indices that one chain of multiply-adds spans. With it a panel of `B` (16 KiB for AVX2)
-/// takes half of a first-level cache. Changing it changes results in the last bits.
-pub const KC: usize = 256;
+/// Inner indices that one chain of multiply-adds spans. Most layers fit, so that `C` is written once
+/// and never read; panels stream from the second-level cache, whose bandwidth a tile's few loads
+/// per multiply-add hardly use. Changing it changes results in the last bits.
+pub const KC: usize = 1024;
 
-/// Rows of `A` packed at a time: with `KC` columns 192 KiB, less than half of any recent
-/// second-level cache.
-const MC: usize = 192;
+/// `f32` slots of a packed block of `A`: 384 KiB, so that it stays in the second-level cache beside
+/// a panel of `B`.
+const A_BLOCK: usize = 96 << 10;
+
+/// Rows of `A` packed at a time, at most.
+const MC: usize = 384;
 
 /// What becomes of the former contents of `C`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +67,11 @@ pub(crate) trait Rows: Sync {
     fn rows(&self) -> usize;
     /// `K`
     fn cols(&self) -> usize;
-    /// Packs `rows × cols` values from `(row, col)` on into strips `[rows / MR, cols, MR]`, zeros
-    /// beyond the rows ([`pack`](self::pack::pack)).
+    /// Packs `rows × cols` values from `(row, col)` on into strips `[rows / MR, slots(cols), MR]`,
+    /// zeros beyond the rows ([`strips::pack`]).
     fn pack(
         &self,
+        format: Format,
         level: Level,
         mr: usize,
         row: usize,
@@ -87,6 +93,7 @@ impl Rows for MatRef<'_> {
 
     fn pack(
         &self,
+        format: Format,
         level: Level,
         mr: usize,
         row: usize,
@@ -95,7 +102,7 @@ impl Rows for MatRef<'_> {
         cols: usize,
         strips: &mut [f32],
     ) {
-        pack::pack(level, mr, self.block(row, rows, col, cols), strips);
+        strips::pack(format, level, mr, self.block(row, rows, col, cols), strips);
     }
 }
 
@@ -128,7 +135,8 @@ pub(crate) fn multiply(a: &impl Rows, b: &PackedB, c: &mut [f32], target: Target
         return;
     }
     let (shape, format) = (b.shape(), b.format());
-    let grid = Grid::new(m, n, shape, rayon::current_num_threads());
+    let most_rows = (A_BLOCK / format.slots(KC.min(k))).min(MC);
+    let grid = Grid::new(m, n, shape, most_rows, rayon::current_num_threads());
     let c = Start(c.as_mut_ptr());
     par::for_each_index(grid.len(), m * n * k, |i| {
         let (rows, cols) = grid.area(i);
@@ -137,7 +145,7 @@ pub(crate) fn multiply(a: &impl Rows, b: &PackedB, c: &mut [f32], target: Target
         for k0 in (0..k).step_by(KC) {
             let kc = KC.min(k - k0);
             let strips = &mut strips[..padded * format.slots(kc)];
-            pack_rows(format, b.level(), shape.mr, a, (rows.start, rows.len), (k0, kc), strips);
+            a.pack(format, b.level(), shape.mr, rows.start, rows.len, k0, kc, strips);
             let last = k0 + kc == k;
             multiply_block_as(
                 format,
@@ -202,20 +210,21 @@ struct Grid {
 impl Grid {
     /// Whole rows of blocks where there are enough to occupy all threads evenly, since each area
     /// packs its rows of `A` for itself; else groups of at least eight panels, then fewer rows.
-    fn new(rows: usize, cols: usize, shape: TileShape, threads: usize) -> Grid {
+    fn new(rows: usize, cols: usize, shape: TileShape, most_rows: usize, threads: usize) -> Grid {
         let enough = if threads == 1 { 1 } else { 3 * threads };
         let even =
             |total: usize, parts: usize, unit: usize| total.div_ceil(parts).next_multiple_of(unit);
-        let row_blocks = rows.div_ceil(MC);
+        let row_blocks = rows.div_ceil(most_rows);
         let most_groups = cols.div_ceil(8 * shape.nr);
         let col_groups = enough.div_ceil(row_blocks).min(most_groups);
         let row_blocks = row_blocks
             .max(enough.div_ceil(col_groups))
             .min(rows.div_ceil(4 * shape.mr).max(row_blocks));
+        let most_rows = (most_rows / shape.mr).max(1) * shape.mr;
         Grid {
             rows,
             cols,
-            row_block: even(rows, row_blocks, shape.mr),
+            row_block: even(rows, row_blocks, shape.mr).min(most_rows),
             col_group: even(cols, col_groups, shape.nr),
         }
     }

@@ -5,16 +5,22 @@ use std::{hint::black_box, time::Instant};
 use rayon::prelude::*;
 
 use crate::{
-    cpu::Level,
+    cpu::{Isa, Level},
+    gemm::Precision,
     simd::{Simd, simd_kernel},
 };
 
 /// Floating-point operations per second (a multiply-add counts two) that `level`'s instructions
-/// reach on `threads` cores with everything in registers: the best of several runs of some
-/// milliseconds.
-pub fn peak_flops(level: Level, threads: usize) -> f64 {
+/// for products in `precision` reach on `threads` cores with everything in registers: the best of
+/// several runs of some milliseconds.
+pub fn peak_flops(level: Level, precision: Precision, threads: usize) -> f64 {
     const STEPS: usize = 1 << 20;
-    let chains = if level == Level::PORTABLE { short_chains } else { long_chains };
+    let chains = match (level.isa(), precision) {
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512Bf16, Precision::Bf16) => pair_chains,
+        (Isa::Portable, _) => short_chains,
+        _ => long_chains,
+    };
     let run = || {
         let start = Instant::now();
         let done = (0..threads).into_par_iter().with_max_len(1).map(|_| chains(level, STEPS));
@@ -58,6 +64,37 @@ fn multiply_add<S: Simd, const CHAINS: usize>(s: S, steps: usize) -> usize {
     steps * CHAINS * S::LANES
 }
 
+/// Runs `steps` dot products of bfloat16 pairs on each of twelve chains; returns how many
+/// multiply-adds that were.
+#[cfg(target_arch = "x86_64")]
+fn pair_chains(level: Level, steps: usize) -> usize {
+    use crate::simd::Avx512Bf16;
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn run(steps: usize) -> usize {
+        const CHAINS: usize = 12;
+        let s = Avx512Bf16::here();
+        // Pairs of 1 and 0.5 in bfloat16.
+        let pairs = [0x3f80_3f00, 0x3f00_3f80].map(|bits| s.splat(f32::from_bits(black_box(bits))));
+        let mut chains = [s.splat(0.0); CHAINS];
+        for _ in 0..steps {
+            for chain in &mut chains {
+                *chain = s.dot_pairs(pairs[0], pairs[1], *chain);
+            }
+        }
+        let mut sum = s.splat(0.0);
+        for chain in chains {
+            sum = s.add(sum, chain);
+        }
+        black_box(s.sum(sum));
+        2 * steps * CHAINS * Avx512Bf16::LANES
+    }
+
+    assert_eq!(level.isa(), Isa::Avx512Bf16);
+    // SAFETY: a `Level` exists only on machines that have its instructions.
+    unsafe { run(steps) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,8 +102,10 @@ mod tests {
     #[test]
     fn the_peak_is_that_of_a_real_machine() {
         for level in Level::all() {
-            let flops = peak_flops(level, 1);
-            assert!((1e8..1e12).contains(&flops), "{level}: {flops:e} operations per second");
+            for precision in [Precision::F32, Precision::Bf16] {
+                let flops = peak_flops(level, precision, 1);
+                assert!((1e8..1e12).contains(&flops), "{level}: {flops:e} operations per second");
+            }
         }
     }
 }

@@ -98,6 +98,26 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The sum of the lanes, in an order fixed per instruction set.
     fn sum(self, a: Self::V) -> f32;
 
+    /// Writes `LANES` vectors as the columns of a matrix whose rows are `stride` apart, from the
+    /// first row to the last: rows may overlap, and then the later one wins.
+    ///
+    /// # Safety
+    /// `dst` is valid for writing `LANES` values from each multiple of `stride` below
+    /// `LANES · stride` on.
+    #[inline(always)]
+    unsafe fn store_transposed(self, columns: &[Self::V; MAX_LANES], dst: *mut f32, stride: usize) {
+        let mut lanes = [[0.0; MAX_LANES]; MAX_LANES];
+        for (lanes, column) in lanes.iter_mut().zip(&columns[..Self::LANES]) {
+            self.store(*column, lanes);
+        }
+        for row in 0..Self::LANES {
+            for (column, lanes) in lanes[..Self::LANES].iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { dst.add(row * stride + column).write(lanes[row]) };
+            }
+        }
+    }
+
     /// The first `LANES` values of `src`, which must hold as many.
     #[inline(always)]
     fn load(self, src: &[f32]) -> Self::V {
@@ -203,6 +223,38 @@ mod tests {
     simd_kernel! {
         fn arithmetic(level; a: &[f32], b: &[f32]) -> Vec<Vec<f32>> = arithmetic_kernel;
         fn partial(level; n: usize) -> (f32, f32, Vec<f32>) = partial_kernel;
+        fn transposed(level; src: &[f32], stride: usize, dst: &mut [f32]) -> usize
+            = transposed_kernel;
+    }
+
+    #[inline(always)]
+    fn transposed_kernel<S: Simd>(s: S, src: &[f32], stride: usize, dst: &mut [f32]) -> usize {
+        let mut columns = [s.splat(f32::NAN); MAX_LANES];
+        for (i, column) in columns[..S::LANES].iter_mut().enumerate() {
+            *column = s.load(&src[i * S::LANES..]);
+        }
+        assert!(dst.len() >= (S::LANES - 1) * stride + S::LANES);
+        // SAFETY: the length was checked.
+        unsafe { s.store_transposed(&columns, dst.as_mut_ptr(), stride) };
+        S::LANES
+    }
+
+    #[test]
+    fn a_transposed_store_writes_columns_and_later_rows_win() {
+        let src: Vec<f32> = (0..256).map(|i| i as f32).collect();
+        for level in Level::all() {
+            for stride in [3, 6, 12, 16, 32] {
+                let mut dst = vec![-1.0; 16 * 32];
+                let lanes = transposed(level, &src, stride, &mut dst);
+                let mut want = vec![-1.0; 16 * 32];
+                for row in 0..lanes {
+                    for column in 0..lanes {
+                        want[row * stride + column] = src[column * lanes + row];
+                    }
+                }
+                assert_eq!(dst, want, "{level}, stride {stride}");
+            }
+        }
     }
 
     #[inline(always)]

@@ -63,7 +63,7 @@ fn machine(dev: &impl Device) -> Machine {
         level: level.to_string(),
         threads,
         precision: dev.precision().into(),
-        peak_flops: peak_flops(level, threads),
+        peak_flops: peak_flops(level, dev.precision(), threads),
     }
 }
 

@@ -10,7 +10,8 @@ use crate::{
     cpu::Level,
     gemm::{
         MatRef,
-        pack::pack,
+        bf16::Format,
+        strips,
         tile::{self, Tile, Update},
     },
     simd::simd_kernel,
@@ -54,7 +55,7 @@ impl Tiles {
 
     fn pack(self, width: usize, src: MatRef<'_>) -> Buffer {
         let mut packed = Buffer::take(src.rows().next_multiple_of(width) * src.cols());
-        pack(self.level, width, src, &mut packed);
+        strips::pack(Format::Plain, self.level, width, src, &mut packed);
         packed
     }
 }

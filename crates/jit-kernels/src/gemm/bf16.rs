@@ -5,9 +5,8 @@
 //! else. Where the dot product instruction is missing, the rounded values take the way of `f32`
 //! ones: the same mathematics at the usual speed.
 
-use super::{Block, MatRef, Rows, multiply_block};
+use super::{Block, multiply_block};
 use crate::{
-    buffer::Buffer,
     cpu::{Isa, Level},
     simd::{Simd, simd_kernel},
 };
@@ -52,36 +51,6 @@ impl Format {
     }
 }
 
-/// [`pack`](super::pack::pack) in `format`: `src [R, K]` to `[R / width, slots(K), width]`.
-pub fn pack_as(format: Format, level: Level, width: usize, src: MatRef<'_>, strips: &mut [f32]) {
-    let (rows, cols) = ((0, src.rows()), (0, src.cols()));
-    pack_rows(format, level, width, &src, rows, cols, strips);
-}
-
-/// `rows` (start, length) times `cols` of `src` in `format`.
-pub(super) fn pack_rows(
-    format: Format,
-    level: Level,
-    width: usize,
-    src: &impl Rows,
-    (row, rows): (usize, usize),
-    (col, cols): (usize, usize),
-    strips: &mut [f32],
-) {
-    match format {
-        Format::Plain => src.pack(level, width, row, rows, col, cols, strips),
-        Format::Rounded => {
-            src.pack(level, width, row, rows, col, cols, strips);
-            round(level, strips);
-        }
-        Format::Pairs => {
-            let mut values = Buffer::take(rows.next_multiple_of(width) * cols);
-            src.pack(level, width, row, rows, col, cols, &mut values);
-            pair_up(level, width, cols, &values, strips);
-        }
-    }
-}
-
 /// [`multiply_block`] on operands in `format`.
 pub(super) fn multiply_block_as(format: Format, level: Level, block: &Block<'_>) {
     match (format, level.isa()) {
@@ -98,6 +67,12 @@ fn multiply_pairs(block: &Block<'_>) {
     super::multiply_block_kernel(crate::simd::Avx512Bf16::here(), block);
 }
 
+/// `low` and `high`, rounded, as the halves of one slot.
+#[inline(always)]
+pub(super) fn pair(low: f32, high: f32) -> f32 {
+    f32::from_bits(rounded_bits(low) >> 16 | rounded_bits(high))
+}
+
 /// The bits of `x` rounded to the nearest bfloat16, ties to even; NaN stays NaN.
 #[inline(always)]
 fn rounded_bits(x: f32) -> u32 {
@@ -111,31 +86,12 @@ fn rounded_bits(x: f32) -> u32 {
 simd_kernel! {
     /// Rounds every value to bfloat16.
     pub fn round(level; values: &mut [f32]) = round_kernel;
-    /// `values` `[R / width, depth, width]` as pairs, `[R / width, ⌈depth / 2⌉, width]`.
-    fn pair_up(level; width: usize, depth: usize, values: &[f32], pairs: &mut [f32])
-        = pair_up_kernel;
 }
 
 #[inline(always)]
 fn round_kernel<S: Simd>(_: S, values: &mut [f32]) {
     for value in values {
         *value = f32::from_bits(rounded_bits(*value));
-    }
-}
-
-#[inline(always)]
-fn pair_up_kernel<S: Simd>(_: S, width: usize, depth: usize, values: &[f32], pairs: &mut [f32]) {
-    let strips = values.chunks_exact(depth * width);
-    for (values, pairs) in strips.zip(pairs.chunks_exact_mut(depth.div_ceil(2) * width)) {
-        for (rows, pairs) in values.chunks(2 * width).zip(pairs.chunks_exact_mut(width)) {
-            let (low, high) = rows.split_at(width);
-            for (pair, low) in pairs.iter_mut().zip(low) {
-                *pair = f32::from_bits(rounded_bits(*low) >> 16);
-            }
-            for (pair, high) in pairs.iter_mut().zip(high) {
-                *pair = f32::from_bits(pair.to_bits() | rounded_bits(*high));
-            }
-        }
     }
 }
 
@@ -178,22 +134,5 @@ mod tests {
         assert_eq!(x[..3], [f32::INFINITY, f32::NEG_INFINITY, f32::INFINITY]);
         assert_eq!(x[3].to_bits(), (-0.0f32).to_bits());
         assert!(x[4].is_nan() && x[5].is_nan());
-    }
-
-    #[test]
-    fn pairs_hold_neighbours_in_the_inner_dimension() {
-        // Two strips of width 4, depth 3; small integers are exact in bfloat16.
-        let values: Vec<f32> = (0..24).map(|i| i as f32 - 5.0).collect();
-        for level in Level::all() {
-            let mut pairs = vec![f32::NAN; 16];
-            pair_up(level, 4, 3, &values, &mut pairs);
-            for (slot, pair) in pairs.iter().enumerate() {
-                let (strip, index, lane) = (slot / 8, slot / 4 % 2, slot % 4);
-                let value = |k: usize| if k < 3 { values[(strip * 3 + k) * 4 + lane] } else { 0.0 };
-                let (low, high) = (pair.to_bits() << 16, pair.to_bits() & 0xffff_0000);
-                assert_eq!(f32::from_bits(low), value(2 * index), "{level}, slot {slot}");
-                assert_eq!(f32::from_bits(high), value(2 * index + 1), "{level}, slot {slot}");
-            }
-        }
     }
 }

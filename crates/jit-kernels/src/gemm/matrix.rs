@@ -54,9 +54,23 @@ impl<'a> MatRef<'a> {
         self.data[row * self.row_stride + col * self.col_stride]
     }
 
-    /// Row `row` as a slice, if rows are contiguous.
+    /// Whether rows are contiguous; else columns are.
     #[inline(always)]
-    pub(super) fn row(&self, row: usize) -> Option<&'a [f32]> {
-        (self.col_stride == 1).then(|| &self.data[row * self.row_stride..][..self.cols])
+    pub(super) fn has_contiguous_rows(&self) -> bool {
+        self.col_stride == 1
+    }
+
+    /// Row `row`, of a matrix whose rows are contiguous.
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize) -> &'a [f32] {
+        debug_assert_eq!(self.col_stride, 1);
+        &self.data[row * self.row_stride..][..self.cols]
+    }
+
+    /// Column `col`, of a matrix whose columns are contiguous.
+    #[inline(always)]
+    pub(super) fn col(&self, col: usize) -> &'a [f32] {
+        debug_assert_eq!(self.row_stride, 1);
+        &self.data[col * self.col_stride..][..self.rows]
     }
 }

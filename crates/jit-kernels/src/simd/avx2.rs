@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Simd;
+use super::{MAX_LANES, Simd};
 
 /// The proof that AVX2 and FMA may be used: only code compiled for them can make one.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +101,30 @@ impl Simd for Avx2 {
             let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        })
+    }
+    #[inline(always)]
+    unsafe fn store_transposed(self, c: &[__m256; MAX_LANES], dst: *mut f32, stride: usize) {
+        avx2!({
+            // Pairs, then fours, within each half; then the halves.
+            let mut four = [c[0]; 8];
+            for i in 0..2 {
+                let c = &c[4 * i..4 * i + 4];
+                let (ab, cd) = (_mm256_unpacklo_ps(c[0], c[1]), _mm256_unpacklo_ps(c[2], c[3]));
+                four[4 * i] = _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd);
+                four[4 * i + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd);
+                let (ab, cd) = (_mm256_unpackhi_ps(c[0], c[1]), _mm256_unpackhi_ps(c[2], c[3]));
+                four[4 * i + 2] = _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd);
+                four[4 * i + 3] = _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd);
+            }
+            for row in 0..4 {
+                let whole = _mm256_permute2f128_ps::<0x20>(four[row], four[4 + row]);
+                _mm256_storeu_ps(dst.add(row * stride), whole);
+            }
+            for row in 0..4 {
+                let whole = _mm256_permute2f128_ps::<0x31>(four[row], four[4 + row]);
+                _mm256_storeu_ps(dst.add((4 + row) * stride), whole);
+            }
         })
     }
 }

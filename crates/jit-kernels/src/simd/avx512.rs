@@ -3,7 +3,7 @@
 
 use std::{arch::x86_64::*, mem::transmute};
 
-use super::Simd;
+use super::{MAX_LANES, Simd};
 
 /// Runs intrinsics in a method of a token.
 macro_rules! avx512 {
@@ -42,6 +42,19 @@ impl Avx512Bf16 {
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub fn here() -> Avx512Bf16 {
         Avx512Bf16(())
+    }
+
+    /// The 32 values from `src` on, rounded to bfloat16: pairs of neighbours.
+    ///
+    /// # Safety
+    /// `src` is valid for reading 32 values.
+    #[inline(always)]
+    pub unsafe fn load_pairs_ptr(self, src: *const f32) -> __m512 {
+        avx512!({
+            let (low, high) = (_mm512_loadu_ps(src), _mm512_loadu_ps(src.add(16)));
+            // The first operand becomes the upper half. Both types are 64 bytes of any content.
+            transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low))
+        })
     }
 
     /// `sum + a.low·b.low + a.high·b.high` of the bfloat16 pairs in the bits of each lane.
@@ -129,6 +142,50 @@ macro_rules! simd {
             #[inline(always)]
             fn sum(self, a: __m512) -> f32 {
                 avx512!(_mm512_reduce_add_ps(a))
+            }
+            #[inline(always)]
+            unsafe fn store_transposed(
+                self,
+                c: &[__m512; MAX_LANES],
+                dst: *mut f32,
+                stride: usize,
+            ) {
+                avx512!({
+                    // Within each quarter: pairs, then fours of columns. four[4i + j] holds rows
+                    // j, 4 + j, 8 + j, 12 + j of columns 4i to 4i + 3.
+                    let mut four = [c[0]; 16];
+                    for i in 0..4 {
+                        let c = &c[4 * i..4 * i + 4];
+                        let (ab, cd) =
+                            (_mm512_unpacklo_ps(c[0], c[1]), _mm512_unpacklo_ps(c[2], c[3]));
+                        four[4 * i] = _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd);
+                        four[4 * i + 1] = _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd);
+                        let (ab, cd) =
+                            (_mm512_unpackhi_ps(c[0], c[1]), _mm512_unpackhi_ps(c[2], c[3]));
+                        four[4 * i + 2] = _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd);
+                        four[4 * i + 3] = _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd);
+                    }
+                    // Then the quarters.
+                    let mut rows = [c[0]; 16];
+                    for j in 0..4 {
+                        let f = [four[j], four[4 + j], four[8 + j], four[12 + j]];
+                        let even = [
+                            _mm512_shuffle_f32x4::<0b10_00_10_00>(f[0], f[1]),
+                            _mm512_shuffle_f32x4::<0b10_00_10_00>(f[2], f[3]),
+                        ];
+                        let odd = [
+                            _mm512_shuffle_f32x4::<0b11_01_11_01>(f[0], f[1]),
+                            _mm512_shuffle_f32x4::<0b11_01_11_01>(f[2], f[3]),
+                        ];
+                        rows[j] = _mm512_shuffle_f32x4::<0b10_00_10_00>(even[0], even[1]);
+                        rows[4 + j] = _mm512_shuffle_f32x4::<0b10_00_10_00>(odd[0], odd[1]);
+                        rows[8 + j] = _mm512_shuffle_f32x4::<0b11_01_11_01>(even[0], even[1]);
+                        rows[12 + j] = _mm512_shuffle_f32x4::<0b11_01_11_01>(odd[0], odd[1]);
+                    }
+                    for (r, row) in rows.into_iter().enumerate() {
+                        _mm512_storeu_ps(dst.add(r * stride), row);
+                    }
+                })
             }
         }
     };

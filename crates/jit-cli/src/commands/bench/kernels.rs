@@ -70,7 +70,7 @@ pub fn run<D: Device>(
     let (m, gflops) = (machine, machine.peak_flops / 1e9);
     let precision = precision_name(m.precision);
     writeln!(out, "kernels     {}, {} threads, {precision}", m.level, m.threads)?;
-    writeln!(out, "peak        {gflops:.1} GFLOP/s in f32")?;
+    writeln!(out, "peak        {gflops:.1} GFLOP/s")?;
     writeln!(out, "\n{:<44}{:>12}{:>10}{:>8}{:>8}", "", "time", "GFLOP/s", "peak", "GB/s")?;
     for row in &bench.rows {
         let cell = |value: Option<f64>, digits: usize| {

@@ -20,7 +20,7 @@ pub struct Machine {
     pub threads: usize,
     /// Precision of the linear layers.
     pub precision: PrecisionChoice,
-    /// Operations per second of multiply-adds in registers, in f32.
+    /// Operations per second of multiply-adds in registers, in that precision.
     pub peak_flops: f64,
 }
 
@@ -131,7 +131,7 @@ impl Report {
         writeln!(out, "images      {:.3} a second", self.images_per_second)?;
         writeln!(
             out,
-            "operations  {:.1} GFLOP/s, {:.0} % of the f32 peak of {:.1} GFLOP/s",
+            "operations  {:.1} GFLOP/s, {:.0} % of this machine's peak of {:.1} GFLOP/s",
             self.gflops,
             100.0 * self.share_of_peak,
             self.peak_gflops
