@@ -3,11 +3,11 @@
 //!
 //! `B` is packed once into panels of [`Tile::NR`] columns, `A` block by block into strips of
 //! [`Tile::MR`] rows; a strip times a panel is a tile of `C`, kept in registers
-//! ([`tile`](self::tile)). Panels and strips are cut every [`KC`] along the inner dimension, so
+//! ([`tile`](self::tile)). Panels and strips are cut along the inner dimension, so
 //! that a block of `A` stays in the second-level cache, and a panel too.
 //!
 //! **Every element of `C` has the same bits wherever and with whatever it is computed.** It is the
-//! sum, in order, of one chain of multiply-adds per `KC` inner indices, which depends on its row of
+//! sum, in order, of one chain of multiply-adds per cut of the inner dimension, which depends on its row of
 //! `A` and its column of `B` alone: not on the other rows and columns, since padding fills tiles up
 //! at the edges, nor on threads, since they share out whole tiles.
 
@@ -26,10 +26,11 @@ use crate::{buffer::Buffer, cpu::Level, par, simd::simd_kernel};
 use bf16::{Format, multiply_block_as};
 use tile::{Tile, TileShape, Update};
 
-/// Inner indices that one chain of multiply-adds spans. Most layers fit, so that `C` is written once
-/// and never read; panels stream from the second-level cache, whose bandwidth a tile's few loads
-/// per multiply-add hardly use. Changing it changes results in the last bits.
-pub const KC: usize = 1024;
+/// Slots of inner indices that one chain of multiply-adds spans at most ([`Format::chain`]). Most
+/// layers need one or two, so that `C` is hardly ever read; panels stream from the second-level
+/// cache, whose bandwidth a tile's few loads per multiply-add hardly use. Changing it changes
+/// results in the last bits.
+const KC: usize = 768;
 
 /// `f32` slots of a packed block of `A`: 384 KiB, so that it stays in the second-level cache beside
 /// a panel of `B`.
@@ -135,15 +136,16 @@ pub(crate) fn multiply(a: &impl Rows, b: &PackedB, c: &mut [f32], target: Target
         return;
     }
     let (shape, format) = (b.shape(), b.format());
-    let most_rows = (A_BLOCK / format.slots(KC.min(k))).min(MC);
+    let chain = format.chain(k);
+    let most_rows = (A_BLOCK / format.slots(chain)).min(MC);
     let grid = Grid::new(m, n, shape, most_rows, rayon::current_num_threads());
     let c = Start(c.as_mut_ptr());
     par::for_each_index(grid.len(), m * n * k, |i| {
         let (rows, cols) = grid.area(i);
         let padded = rows.len.next_multiple_of(shape.mr);
-        let mut strips = Buffer::take(padded * format.slots(KC.min(k)));
-        for k0 in (0..k).step_by(KC) {
-            let kc = KC.min(k - k0);
+        let mut strips = Buffer::take(padded * format.slots(chain));
+        for k0 in (0..k).step_by(chain) {
+            let kc = chain.min(k - k0);
             let strips = &mut strips[..padded * format.slots(kc)];
             a.pack(format, b.level(), shape.mr, rows.start, rows.len, k0, kc, strips);
             let last = k0 + kc == k;

@@ -5,7 +5,7 @@
 //! else. Where the dot product instruction is missing, the rounded values take the way of `f32`
 //! ones: the same mathematics at the usual speed.
 
-use super::{Block, multiply_block};
+use super::{Block, KC, multiply_block};
 use crate::{
     cpu::{Isa, Level},
     simd::{Simd, simd_kernel},
@@ -39,6 +39,17 @@ impl Format {
             (Precision::F32, _) => Format::Plain,
             (Precision::Bf16, Isa::Avx512Bf16) => Format::Pairs,
             (Precision::Bf16, _) => Format::Rounded,
+        }
+    }
+
+    /// The length of each cut (the last may be shorter) of an inner dimension `k`: as few as
+    /// [`KC`] allows, of equal length.
+    pub fn chain(self, k: usize) -> usize {
+        let slots = self.slots(k).max(1);
+        let length = slots.div_ceil(slots.div_ceil(KC));
+        match self {
+            Format::Plain | Format::Rounded => length,
+            Format::Pairs => 2 * length,
         }
     }
 

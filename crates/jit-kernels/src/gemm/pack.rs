@@ -1,7 +1,7 @@
 //! The right operand, packed once for many products.
 
 use super::{
-    KC, MatRef,
+    MatRef,
     bf16::{Format, Precision},
     strips,
     tile::{self, TileShape},
@@ -15,8 +15,8 @@ use crate::{
 /// Panels packed together: enough columns for whole cache lines and pages of a row-major source.
 const PANELS_AT_ONCE: usize = 8;
 
-/// A matrix `B [K, N]` in panels: `[K / KC, N / NR, KC, NR]`, with zeros in columns beyond `N`.
-/// As bfloat16 pairs, a panel is `[KC / 2, NR]` of them.
+/// A matrix `B [K, N]` in panels, `[K / chain, N / NR, slots(chain), NR]`, with zeros in columns
+/// beyond `N`.
 #[derive(Clone, Debug)]
 pub struct PackedB {
     data: Buffer,
@@ -39,8 +39,9 @@ impl PackedB {
         let nr = tile::shape(level).nr;
         let row_of_panels = cols.next_multiple_of(nr);
         let mut data = Buffer::take(format.slots(rows) * row_of_panels);
-        for k0 in (0..rows).step_by(KC) {
-            let kc = KC.min(rows - k0);
+        let chain = format.chain(rows);
+        for k0 in (0..rows).step_by(chain) {
+            let kc = chain.min(rows - k0);
             let slots = format.slots(kc);
             let panels = &mut data[format.slots(k0) * row_of_panels..][..slots * row_of_panels];
             par::for_each_chunk(panels, PANELS_AT_ONCE * nr * slots, kc * cols, |i, panels| {
@@ -77,10 +78,10 @@ impl PackedB {
     }
 
     /// The panels of columns `col..col + cols`, inner indices from `k0` to the next cut; `col` is a
-    /// multiple of NR, `k0` of KC.
+    /// multiple of NR, `k0` of the chain's length.
     pub(super) fn panels(&self, k0: usize, col: usize, cols: usize) -> &[f32] {
         let nr = self.shape().nr;
-        let slots = self.format.slots(KC.min(self.rows - k0));
+        let slots = self.format.slots(self.format.chain(self.rows).min(self.rows - k0));
         let start = self.format.slots(k0) * self.cols.next_multiple_of(nr) + slots * col;
         &self.data[start..][..slots * cols.next_multiple_of(nr)]
     }

@@ -62,7 +62,7 @@ trait Slot<S: Simd> {
 
     /// Slots of the inner indices `k..k + DEPTH` for as many rows of `src` as `out` has values, from
     /// `row` on. The columns of `src` are contiguous.
-    fn gather(src: MatRef<'_>, row: usize, k: usize, out: &mut [f32]);
+    fn gather(s: S, src: MatRef<'_>, row: usize, k: usize, out: &mut [f32]);
 }
 
 /// An `f32`.
@@ -83,7 +83,7 @@ impl<S: Simd> Slot<S> for Value {
     }
 
     #[inline(always)]
-    fn gather(src: MatRef<'_>, row: usize, k: usize, out: &mut [f32]) {
+    fn gather(_: S, src: MatRef<'_>, row: usize, k: usize, out: &mut [f32]) {
         out.copy_from_slice(&src.col(k)[row..][..out.len()]);
     }
 }
@@ -111,13 +111,16 @@ impl Slot<crate::simd::Avx512Bf16> for Pair {
     }
 
     #[inline(always)]
-    fn gather(src: MatRef<'_>, row: usize, k: usize, out: &mut [f32]) {
+    fn gather(
+        s: crate::simd::Avx512Bf16,
+        src: MatRef<'_>,
+        row: usize,
+        k: usize,
+        out: &mut [f32],
+    ) {
         let low = &src.col(k)[row..][..out.len()];
         if k + 1 < src.cols() {
-            let high = &src.col(k + 1)[row..][..out.len()];
-            for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
-                *out = bf16::pair(*low, *high);
-            }
+            s.zip_pairs(low, &src.col(k + 1)[row..][..out.len()], out);
         } else {
             for (out, low) in out.iter_mut().zip(low) {
                 *out = bf16::pair(*low, 0.0);
@@ -145,13 +148,13 @@ fn pack_width<S: Simd, F: Slot<S>, const W: usize>(s: S, src: MatRef<'_>, strips
     if src.has_contiguous_rows() {
         pack_rows::<S, F, W>(s, src, strips);
     } else {
-        pack_columns::<S, F, W>(src, strips);
+        pack_columns::<S, F, W>(s, src, strips);
     }
 }
 
 /// From a source whose columns are contiguous: one inner index's values are side by side already.
 #[inline(always)]
-fn pack_columns<S: Simd, F: Slot<S>, const W: usize>(src: MatRef<'_>, strips: &mut [f32]) {
+fn pack_columns<S: Simd, F: Slot<S>, const W: usize>(s: S, src: MatRef<'_>, strips: &mut [f32]) {
     let slots = src.cols().div_ceil(F::DEPTH);
     let whole = src.rows() / W;
     let (full, last) = strips.split_at_mut(whole * W * slots);
@@ -162,13 +165,20 @@ fn pack_columns<S: Simd, F: Slot<S>, const W: usize>(src: MatRef<'_>, strips: &m
         for strip in 0..whole {
             let out = &mut full[(strip * slots + first) * W..][..count * W];
             for (i, out) in out.chunks_exact_mut(W).enumerate() {
-                F::gather(src, strip * W, (first + i) * F::DEPTH, out);
+                let k = (first + i) * F::DEPTH;
+                F::gather(s, src, strip * W, k, out);
+                // Short pieces of columns far apart: no machine guesses where the next ones are.
+                for next in k + SLOTS_AT_ONCE * F::DEPTH..k + (SLOTS_AT_ONCE + 1) * F::DEPTH {
+                    if next < src.cols() {
+                        s.prefetch(&src.col(next)[strip * W]);
+                    }
+                }
             }
         }
     }
     let rows = src.rows() - whole * W;
     for (slot, out) in last.chunks_exact_mut(W).enumerate() {
-        F::gather(src, whole * W, slot * F::DEPTH, &mut out[..rows]);
+        F::gather(s, src, whole * W, slot * F::DEPTH, &mut out[..rows]);
         out[rows..].fill(0.0);
     }
 }

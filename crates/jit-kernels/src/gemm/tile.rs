@@ -123,6 +123,10 @@ pub fn shape(level: Level) -> TileShape {
     }
 }
 
+/// Slots before the end of a product at which its tile of `C` is fetched: far enough for memory's
+/// latency, near enough that the operands' stream does not push it out of the first-level cache.
+const PREFETCH_AHEAD: usize = 32;
+
 /// [`Tile::multiply`] for a tile of `MR` rows of `NV` vectors.
 #[inline(always)]
 unsafe fn multiply<S: Tile, const MR: usize, const NV: usize>(
@@ -133,24 +137,17 @@ unsafe fn multiply<S: Tile, const MR: usize, const NV: usize>(
     row_stride: usize,
     update: Update<'_>,
 ) {
-    // The tile of C is needed only at the end, but then at once.
+    let (columns, mut sums) = (NV * S::LANES, [[s.splat(0.0); NV]; MR]);
+    // The tile of C is needed at the end, but then at once: it is asked for a while before.
+    let early = (strip.len() / MR).saturating_sub(PREFETCH_AHEAD);
+    let ((strip, strip_end), (panel, panel_end)) =
+        (strip.split_at(early * MR), panel.split_at(early * columns));
+    add_products::<S, MR, NV>(s, strip, panel, &mut sums);
     for r in 0..MR {
         s.prefetch(c.wrapping_add(r * row_stride));
-        s.prefetch(c.wrapping_add(r * row_stride + NV * S::LANES - 1));
+        s.prefetch(c.wrapping_add(r * row_stride + columns - 1));
     }
-    let mut sums = [[s.splat(0.0); NV]; MR];
-    for (a, b) in strip.chunks_exact(MR).zip(panel.chunks_exact(NV * S::LANES)) {
-        let mut columns = [s.splat(0.0); NV];
-        for v in 0..NV {
-            columns[v] = s.load(&b[v * S::LANES..]);
-        }
-        for (sums, a) in sums.iter_mut().zip(a) {
-            let row = s.splat(*a);
-            for (sum, column) in sums.iter_mut().zip(columns) {
-                *sum = s.accumulate(row, column, *sum);
-            }
-        }
-    }
+    add_products::<S, MR, NV>(s, strip_end, panel_end, &mut sums);
     for (r, row) in sums.into_iter().enumerate() {
         for (v, mut sum) in row.into_iter().enumerate() {
             // SAFETY: row r's vector v is part of the tile.
@@ -167,6 +164,28 @@ unsafe fn multiply<S: Tile, const MR: usize, const NV: usize>(
             }
             // SAFETY: as above.
             unsafe { s.store_ptr(sum, c) };
+        }
+    }
+}
+
+/// `sums += strip·panel`
+#[inline(always)]
+fn add_products<S: Tile, const MR: usize, const NV: usize>(
+    s: S,
+    strip: &[f32],
+    panel: &[f32],
+    sums: &mut [[S::V; NV]; MR],
+) {
+    for (a, b) in strip.chunks_exact(MR).zip(panel.chunks_exact(NV * S::LANES)) {
+        let mut columns = [s.splat(0.0); NV];
+        for v in 0..NV {
+            columns[v] = s.load(&b[v * S::LANES..]);
+        }
+        for (sums, a) in sums.iter_mut().zip(a) {
+            let row = s.splat(*a);
+            for (sum, column) in sums.iter_mut().zip(columns) {
+                *sum = s.accumulate(row, column, *sum);
+            }
         }
     }
 }

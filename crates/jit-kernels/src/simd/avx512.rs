@@ -57,6 +57,26 @@ impl Avx512Bf16 {
         })
     }
 
+    /// `out[i]` becomes the pair of `low[i]` and `high[i]`, rounded to bfloat16.
+    #[inline(always)]
+    pub fn zip_pairs(self, low: &[f32], high: &[f32], out: &mut [f32]) {
+        assert!(low.len() == out.len() && high.len() == out.len());
+        for i in (0..out.len()).step_by(16) {
+            let mask = u16::MAX >> (16 - (out.len() - i).min(16));
+            // Within the slices, for the lanes of the mask.
+            avx512!({
+                let low = _mm512_maskz_loadu_ps(mask, low.as_ptr().add(i));
+                let high = _mm512_maskz_loadu_ps(mask, high.as_ptr().add(i));
+                let [low, high] = [low, high].map(|v| {
+                    let halves = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+                    _mm512_cvtepu16_epi32(halves)
+                });
+                let pairs = _mm512_or_si512(low, _mm512_slli_epi32::<16>(high));
+                _mm512_mask_storeu_epi32(out.as_mut_ptr().add(i).cast(), mask, pairs);
+            });
+        }
+    }
+
     /// `sum + a.low·b.low + a.high·b.high` of the bfloat16 pairs in the bits of each lane.
     #[inline(always)]
     pub fn dot_pairs(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
