@@ -28,6 +28,9 @@ pub struct EvalReport {
     pub epoch: f64,
     /// The extractor.
     pub extractor: String,
+    /// Seconds spent on drawing and judging the images.
+    #[serde(default)]
+    pub seconds: f64,
     /// The metrics.
     #[serde(flatten)]
     pub report: Report,

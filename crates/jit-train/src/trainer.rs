@@ -361,6 +361,7 @@ impl<'a, D: Device> Trainer<'a, D> {
             return Ok(true);
         }
         observer.evaluating(self.step);
+        let started = Instant::now();
         let config = &self.run.config;
         let averaged = self.averaged();
         let params = averaged.as_ref().unwrap_or(&self.params);
@@ -370,6 +371,7 @@ impl<'a, D: Device> Trainer<'a, D> {
             step: self.step,
             epoch: config.epochs_before(self.step, self.run.dataset.len()),
             extractor: evaluation.extractor().into(),
+            seconds: started.elapsed().as_secs_f64(),
             report,
         };
         self.journal.evaluation(&report)?;
