@@ -22,6 +22,7 @@ use crate::{
     buffer::Buffer,
     cpu::{self, Level},
     disjoint::Disjoint,
+    gemm::Precision,
     par,
 };
 use backward::head_backward;
@@ -83,6 +84,7 @@ struct Inputs<'a> {
     rope: Rope<'a>,
     shape: AttentionShape,
     dropout: Option<AttentionDropout<'a>>,
+    precision: Precision,
 }
 
 impl<'a> Inputs<'a> {
@@ -130,8 +132,10 @@ impl<'a> Inputs<'a> {
 
 /// The attention of `qkv` `[B, N, 3, H, h]`: `q_weight`, `k_weight` `[h]` are the norms' weights.
 /// Overwrites `out` `[B, N, D]` and `lse` `[B, H, N]`, the log-sum-exp of each row of logits, which
-/// [`attention_grad`] needs.
+/// [`attention_grad`] needs. The operands of its two products are rounded to `precision`: queries and
+/// keys after norm and rotation, `exp` of the logits before they are divided by their sum, values.
 pub fn attention(
+    precision: Precision,
     qkv: &[f32],
     q_weight: &[f32],
     k_weight: &[f32],
@@ -141,7 +145,7 @@ pub fn attention(
     out: &mut [f32],
     lse: &mut [f32],
 ) {
-    let inputs = Inputs { qkv, q_weight, k_weight, rope, shape, dropout };
+    let inputs = Inputs { qkv, q_weight, k_weight, rope, shape, dropout, precision };
     forward_at(cpu::level(), &inputs, out, lse);
 }
 
@@ -158,8 +162,10 @@ fn forward_at(level: Level, inputs: &Inputs<'_>, out: &mut [f32], lse: &mut [f32
 
 /// The backward pass of [`attention`]: overwrites `dqkv` and adds to `dq_weight` and `dk_weight`.
 ///
-/// `out` and `lse` are what [`attention`] computed from the same inputs.
+/// `out` and `lse` are what [`attention`] computed from the same inputs. Operands of products are
+/// rounded to `precision` here too.
 pub fn attention_grad(
+    precision: Precision,
     qkv: &[f32],
     q_weight: &[f32],
     k_weight: &[f32],
@@ -173,7 +179,7 @@ pub fn attention_grad(
     dq_weight: &mut [f32],
     dk_weight: &mut [f32],
 ) {
-    let inputs = Inputs { qkv, q_weight, k_weight, rope, shape, dropout };
+    let inputs = Inputs { qkv, q_weight, k_weight, rope, shape, dropout, precision };
     backward_at(cpu::level(), &inputs, out, lse, dout, dqkv, dq_weight, dk_weight);
 }
 

@@ -198,7 +198,7 @@ impl Device for Cpu {
         let rope = rope(a.rope);
         let (o, l) = (&mut out.data, &mut lse.data);
         timed(Kernel::Attention, 2 * shape.products(), || {
-            attention::attention(&qkv.data, q, k, rope, shape, mask(&a), o, l);
+            attention::attention(self.precision, &qkv.data, q, k, rope, shape, mask(&a), o, l);
         });
         (out, lse)
     }
@@ -217,6 +217,7 @@ impl Device for Cpu {
         // The recomputed logits are not counted as work.
         timed(Kernel::AttentionGrad, 4 * shape.products(), || {
             attention::attention_grad(
+                self.precision,
                 &qkv.data,
                 &a.q_norm.value.data,
                 &a.k_norm.value.data,

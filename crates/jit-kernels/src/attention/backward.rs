@@ -11,7 +11,7 @@
 use super::{
     Inputs,
     heads::{gather, norm_and_rotate, norm_and_rotate_grad},
-    product::{Tiles, fill_left, multiply},
+    product::Tiles,
     softmax::{fill_keep, softmax_grad},
 };
 use crate::{buffer::Buffer, cpu::Level, disjoint::Disjoint, gemm::tile::MAX_NR};
@@ -34,7 +34,7 @@ pub fn head_backward(
     dweights: &mut [f32],
 ) {
     let (n, h) = (inputs.shape.tokens, inputs.shape.head_dim);
-    let tiles = Tiles::of(level);
+    let tiles = Tiles::of(level, inputs.precision);
     let nr = tiles.nr;
     let (padded_n, padded_h) = (n.next_multiple_of(tiles.mr), h.next_multiple_of(nr));
     let [q, k, v] = inputs.parts(image, head).map(|part| gather(part, inputs.token_stride(), n, h));
@@ -59,13 +59,15 @@ pub fn head_backward(
     let mut dlogits_left = Buffer::take(panels * area);
     let mut keep = inputs.dropout.map(|_| Buffer::zeroed(n * nr));
     let mut dq_transposed = Buffer::take(h.next_multiple_of(tiles.mr) * nr);
+    let mut dq_rows = Buffer::take(nr * h);
     let [mut dq, mut dk, mut dv] = [(); 3].map(|()| Buffer::take(padded_n * padded_h));
     for block in (0..n).step_by(panels * nr) {
         let depth = (panels * nr).min(n - block);
         for first in (block..block + depth).step_by(nr) {
-            let (count, packed) = (nr.min(n - first), first * h..(first + nr) * h);
-            multiply(level, &keys, &queries[packed.clone()], h, &mut weights, nr, false);
-            multiply(level, &values, &douts[packed], h, &mut dlogits, nr, false);
+            let count = nr.min(n - first);
+            let packed = first * tiles.slots(h)..(first + nr) * tiles.slots(h);
+            tiles.multiply(&keys, &queries[packed.clone()], &mut weights, nr, false);
+            tiles.multiply(&values, &douts[packed], &mut dlogits, nr, false);
 
             let (mut panel_lse, mut delta) = ([0.0; MAX_NR], [0.0; MAX_NR]);
             panel_lse[..count].copy_from_slice(&lse[first..first + count]);
@@ -80,24 +82,26 @@ pub fn head_backward(
             let (panel_lse, delta) = (&panel_lse[..nr], &delta[..nr]);
             softmax_grad(level, logits, dpanel, keep.as_deref(), panel_lse, delta);
 
-            multiply(level, &keys_transposed, dpanel, n, &mut dq_transposed, nr, false);
-            for lane in 0..count {
-                let dq = &mut dq[(first + lane) * padded_h..][..h];
-                for (d, row) in dq.iter_mut().zip(dq_transposed.chunks_exact(nr)) {
-                    *d = row[lane];
-                }
+            let slots = tiles.slots(depth);
+            tiles.fill_left(&weights, count, first - block, slots, &mut weights_left);
+            tiles.fill_left(&dlogits, count, first - block, slots, &mut dlogits_left);
+            let dpanel = tiles.panel(&mut dlogits[..n * nr]);
+            tiles.multiply(&keys_transposed, dpanel, &mut dq_transposed, nr, false);
+            tiles.transpose(&dq_transposed, h, &mut dq_rows, h);
+            for (lane, row) in dq_rows.chunks_exact(h).take(count).enumerate() {
+                dq[(first + lane) * padded_h..][..h].copy_from_slice(row);
             }
-            fill_left(level, &weights, count, depth, first - block, &mut weights_left);
-            fill_left(level, &dlogits, count, depth, first - block, &mut dlogits_left);
         }
+        let slots = tiles.slots(depth);
         let (weights, dlogits) =
-            (&weights_left[..padded_n * depth], &dlogits_left[..padded_n * depth]);
+            (&weights_left[..padded_n * slots], &dlogits_left[..padded_n * slots]);
         for column in (0..padded_h).step_by(nr) {
-            let packed = column * n + block * nr..column * n + (block + depth) * nr;
+            let start = column * tiles.slots(n) + tiles.slots(block) * nr;
+            let packed = start..start + slots * nr;
             let (dout, query) = (&douts_right[packed.clone()], &queries_right[packed]);
             let add = block > 0;
-            multiply(level, weights, dout, depth, &mut dv[column..], padded_h, add);
-            multiply(level, dlogits, query, depth, &mut dk[column..], padded_h, add);
+            tiles.multiply(weights, dout, &mut dv[column..], padded_h, add);
+            tiles.multiply(dlogits, query, &mut dk[column..], padded_h, add);
         }
     }
 

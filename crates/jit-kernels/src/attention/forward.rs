@@ -6,7 +6,7 @@
 use super::{
     Inputs,
     heads::{gather, norm_and_rotate},
-    product::{Tiles, multiply},
+    product::Tiles,
     softmax::{fill_keep, softmax},
 };
 use crate::{buffer::Buffer, cpu::Level, disjoint::Disjoint, gemm::tile::MAX_NR};
@@ -22,7 +22,7 @@ pub fn head_forward(
     lse: &mut [f32],
 ) {
     let (n, h) = (inputs.shape.tokens, inputs.shape.head_dim);
-    let tiles = Tiles::of(level);
+    let tiles = Tiles::of(level, inputs.precision);
     let nr = tiles.nr;
     let [q, k, v] = inputs.parts(image, head).map(|part| gather(part, inputs.token_stride(), n, h));
 
@@ -35,12 +35,13 @@ pub fn head_forward(
 
     let mut weights = Buffer::take(n.next_multiple_of(tiles.mr) * nr);
     let mut result = Buffer::take(h.next_multiple_of(tiles.mr) * nr);
+    let mut outputs = Buffer::take(nr * h);
     let mut keep = inputs.dropout.map(|_| Buffer::zeroed(n * nr));
     let (mut inverse_sums, mut panel_lse) = ([0.0; MAX_NR], [0.0; MAX_NR]);
-    for (panel, queries) in queries.chunks_exact(h * nr).enumerate() {
+    for (panel, queries) in queries.chunks_exact(tiles.slots(h) * nr).enumerate() {
         let first = panel * nr;
         let count = nr.min(n - first);
-        multiply(level, &keys, queries, h, &mut weights, nr, false);
+        tiles.multiply(&keys, queries, &mut weights, nr, false);
         let weights = &mut weights[..n * nr];
         softmax(level, weights, &mut inverse_sums[..nr], &mut panel_lse[..nr]);
         lse[first..first + count].copy_from_slice(&panel_lse[..count]);
@@ -50,12 +51,13 @@ pub fn head_forward(
                 *weight *= keep;
             }
         }
-        multiply(level, &values, weights, n, &mut result, nr, false);
+        tiles.multiply(&values, tiles.panel(weights), &mut result, nr, false);
+        tiles.transpose(&result, h, &mut outputs, h);
         for (lane, inverse) in inverse_sums[..count].iter().enumerate() {
             // SAFETY: the values of one head of one token: no other task, and no other iteration.
             let out = unsafe { out.part(inputs.out_at(image, first + lane, head), h) };
-            for (o, row) in out.iter_mut().zip(result.chunks_exact(nr)) {
-                *o = row[lane] * inverse;
+            for (o, value) in out.iter_mut().zip(&outputs[lane * h..]) {
+                *o = value * inverse;
             }
         }
     }

@@ -42,7 +42,7 @@ impl<'a> MatRef<'a> {
     }
 
     /// `rows × cols` values from `(row, col)` on.
-    pub(super) fn block(self, row: usize, rows: usize, col: usize, cols: usize) -> Self {
+    pub(crate) fn block(self, row: usize, rows: usize, col: usize, cols: usize) -> Self {
         assert!(row + rows <= self.rows && col + cols <= self.cols);
         let start = row * self.row_stride + col * self.col_stride;
         MatRef { data: self.data.get(start..).unwrap_or(&[]), rows, cols, ..self }
