@@ -4,24 +4,23 @@
 use super::Rope;
 use crate::{
     buffer::Buffer,
+    cpu::Level,
     lanes::{load_at, store_at},
     rms_norm::inverse_rms,
     simd::{MAX_LANES, Simd, simd_kernel},
 };
 
 /// Copies the `h` values of a head of every token, `stride` apart in `x`, to a matrix `[N, h]`.
-///
-/// Far apart in memory, they are slow to arrive; a loop that does nothing else keeps many of them on
-/// their way at once.
-pub fn gather(x: &[f32], stride: usize, n: usize, h: usize) -> Buffer {
+pub fn gather(level: Level, x: &[f32], stride: usize, n: usize, h: usize) -> Buffer {
     let mut rows = Buffer::take(n * h);
-    for (i, row) in rows.chunks_exact_mut(h).enumerate() {
-        row.copy_from_slice(&x[i * stride..][..h]);
-    }
+    gather_rows(level, x, stride, h, &mut rows);
     rows
 }
 
 simd_kernel! {
+    fn gather_rows(level; x: &[f32], stride: usize, h: usize, rows: &mut [f32])
+        = gather_rows_kernel;
+
     /// `out = gain·rotate(norm(x))`, `x` and `out` `[N, h]`.
     pub fn norm_and_rotate(
         level; x: &[f32], weight: &[f32], rope: Rope<'_>, gain: f32,
@@ -36,6 +35,9 @@ simd_kernel! {
     ) = norm_and_rotate_grad_kernel;
 }
 
+/// Values in a cache line.
+const CACHE_LINE: usize = 16;
+
 /// The signs of sines in `rotate_half`: a vector starts at an even value.
 const SIGNS: [f32; MAX_LANES] = {
     let mut signs = [1.0; MAX_LANES];
@@ -46,6 +48,23 @@ const SIGNS: [f32; MAX_LANES] = {
     }
     signs
 };
+
+/// Tokens whose values are asked for before they are copied: far apart in memory, they are slow to
+/// arrive, and no machine guesses where the next ones are.
+const TOKENS_AHEAD: usize = 12;
+
+#[inline(always)]
+fn gather_rows_kernel<S: Simd>(s: S, x: &[f32], stride: usize, h: usize, rows: &mut [f32]) {
+    for (i, row) in rows.chunks_exact_mut(h).enumerate() {
+        for line in (0..h).step_by(CACHE_LINE) {
+            s.prefetch(x.as_ptr().wrapping_add((i + TOKENS_AHEAD) * stride + line));
+        }
+        let values = &x[i * stride..][..h];
+        for c in (0..h).step_by(S::LANES) {
+            store_at(s, load_at(s, values, c), row, c);
+        }
+    }
+}
 
 #[inline(always)]
 fn norm_and_rotate_kernel<S: Simd>(

@@ -189,19 +189,15 @@ fn pack_rows<S: Simd, F: Slot<S>, const W: usize>(s: S, src: MatRef<'_>, strips:
     let depth = src.cols();
     let slots = depth.div_ceil(F::DEPTH);
     let blocks = depth / (S::LANES * F::DEPTH);
-    let len = strips.len();
     for strip in 0..src.rows().div_ceil(W) {
         let (first_row, start) = (strip * W, strip * W * slots);
         for block in 0..blocks {
             // Where vectors do not fill a strip's width, the last one sticks out into what is
             // written next: the next slot, whose first lanes come after the last lanes of all
-            // slots here. Nothing may stick out of the last strip.
+            // slots here. Nothing may stick out of the last strip, which is written by way of a
+            // scratch.
             for lane in (0..W).step_by(S::LANES).rev() {
                 let at = start + block * S::LANES * W + lane;
-                if at + (S::LANES - 1) * W + S::LANES > len {
-                    fill::<S, F, W>(src, first_row, block * S::LANES, S::LANES, strips, start);
-                    break;
-                }
                 let mut columns = [s.splat(0.0); MAX_LANES];
                 for (i, column) in columns[..S::LANES].iter_mut().enumerate() {
                     let row = first_row + lane + i;
@@ -212,8 +208,18 @@ fn pack_rows<S: Simd, F: Slot<S>, const W: usize>(s: S, src: MatRef<'_>, strips:
                         *column = unsafe { F::load(s, values.as_ptr()) };
                     }
                 }
-                // SAFETY: the last of the rows of the transposed block ends within the strips.
-                unsafe { s.store_transposed(&columns, strips.as_mut_ptr().add(at), W) };
+                if at + (S::LANES - 1) * W + S::LANES <= strips.len() {
+                    // SAFETY: the last of the rows of the transposed block ends within the strips.
+                    unsafe { s.store_transposed(&columns, strips.as_mut_ptr().add(at), W) };
+                    continue;
+                }
+                let mut scratch = [0.0; MAX_LANES * MAX_LANES];
+                // SAFETY: LANES rows of LANES values.
+                unsafe { s.store_transposed(&columns, scratch.as_mut_ptr(), S::LANES) };
+                for (row, values) in scratch.chunks_exact(S::LANES).take(S::LANES).enumerate() {
+                    let count = S::LANES.min(W - lane);
+                    strips[at + row * W..][..count].copy_from_slice(&values[..count]);
+                }
             }
         }
         let first = blocks * S::LANES;
