@@ -6,6 +6,12 @@ use crate::par;
 /// Elements a task handles: large enough to hide the cost of a task, small enough to share out.
 const CHUNK: usize = 1 << 14;
 
+/// `a = 0`.
+pub fn clear(a: &mut [f32]) {
+    let len = a.len();
+    par::for_each_chunk(a, CHUNK, len, |_, a| a.fill(0.0));
+}
+
 /// `a += b`.
 pub fn add_assign(a: &mut [f32], b: &[f32]) {
     assert_eq!(a.len(), b.len(), "add_assign: lengths differ");
@@ -146,6 +152,15 @@ mod tests {
 
     /// Two chunks and a ragged end.
     const LEN: usize = 2 * CHUNK + 7;
+
+    #[test]
+    fn clearing_leaves_zeros_only() {
+        for len in [0, 1, CHUNK, 3 * CHUNK + 5] {
+            let mut a = vec![f32::NAN; len];
+            clear(&mut a);
+            assert!(a.iter().all(|&x| x == 0.0));
+        }
+    }
 
     #[test]
     fn sums_are_elementwise_over_all_chunks() {

@@ -93,7 +93,7 @@ impl Device for Cpu {
     }
 
     fn clear(&self, x: &mut CpuTensor) {
-        timed(Kernel::Optimizer, 0, || x.data.fill(0.0));
+        timed(Kernel::Optimizer, 0, || elementwise::clear(&mut x.data));
     }
 
     fn shape<'a>(&self, x: &'a CpuTensor) -> &'a [usize] {
