@@ -131,8 +131,8 @@ pub struct EvalArgs {
     /// Generated images: a folder, an .npz with `arr_0`, or `digits-held-out`.
     #[arg(value_name = "IMAGES", required_unless_present = "checkpoint")]
     pub images: Option<PathBuf>,
-    /// Draw the images with a model instead: a run's folder, a checkpoint's folder, a .safetensors
-    /// file or a reference .pth file.
+    /// Draw the images with a model instead, or with two (--fuse): a run's folder, a checkpoint's
+    /// folder, a .safetensors file or a reference .pth file.
     #[arg(long, value_name = "PATH", conflicts_with = "images")]
     pub checkpoint: Option<PathBuf>,
     /// Which weights of the checkpoint, such as `model` or `ema-0.9999` [default: the first average,

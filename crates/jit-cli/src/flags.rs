@@ -34,6 +34,13 @@ const DRAWING: [Flag; 5] = [
     flag("precision", "train.precision"),
 ];
 
+const FUSING: [Flag; 4] = [
+    flag("fuse", "fusion.with"),
+    flag("fuse-average", "fusion.average"),
+    flag("fuse-mode", "fusion.mode"),
+    flag("fuse-weight", "fusion.weight"),
+];
+
 const TRAINING: [Flag; 14] = [
     flag("data", "data.path"),
     flag("subset", "data.subset"),
@@ -84,7 +91,7 @@ impl FlagSet for Train {
 
 impl FlagSet for Sample {
     fn flags() -> Vec<Flag> {
-        DRAWING.to_vec()
+        [&DRAWING[..], &FUSING].concat()
     }
 }
 

@@ -197,6 +197,7 @@ fn wrong_type(path: &str, value: &Value, spec: &OptionSpec, origin: Origin) -> L
         (Kind::Choice(names), Value::String(s)) => {
             jit_core::suggest::hint(s, names.iter().map(String::as_str))
         }
+        (Kind::Text, _) => " in quotes".to_string(),
         _ => String::new(),
     };
     LayerError::WrongType {

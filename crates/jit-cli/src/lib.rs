@@ -17,6 +17,7 @@ pub mod device;
 mod drawing;
 pub mod failure;
 pub mod flags;
+mod fusion;
 pub mod interrupt;
 pub mod layers;
 pub mod options;

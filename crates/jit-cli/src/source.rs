@@ -35,6 +35,26 @@ pub fn open<F: FlagSet + Clone + std::fmt::Debug>(
     which: Option<&str>,
     args: &ConfigArgs<F>,
 ) -> Outcome<Source> {
+    let mend = "add `--set model.in_context_start=N`";
+    read(path, which, |layers| args.lay_over(layers), mend)
+}
+
+/// Finds and reads weights as [`open`] does, with the configuration that they have themselves.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_as_it_is(path: &Path, which: Option<&str>) -> Outcome<Source> {
+    let mend = "write it anew with `jit convert --set model.in_context_start=N`, and use that";
+    read(path, which, |_| Ok(()), mend)
+}
+
+/// `mend` says how to give the one key that neither weights nor presets may tell.
+fn read(
+    path: &Path,
+    which: Option<&str>,
+    lay_over: impl FnOnce(&mut Layers<'_>) -> Outcome,
+    mend: &str,
+) -> Outcome<Source> {
     let options = run_options();
     let mut layers = Layers::new(&options);
     let (file, state) = match checkpoint_in(path)? {
@@ -61,24 +81,41 @@ pub fn open<F: FlagSet + Clone + std::fmt::Debug>(
             (path.to_path_buf(), state)
         }
     };
-    args.lay_over(&mut layers)?;
+    lay_over(&mut layers)?;
     let mut config: RunConfig = layers.build().map_err(Failure::usage)?;
     if config.model.in_context_len > 0 && layers.origin("model.in_context_start").is_none() {
         config.model.in_context_start =
-            shape::known_context_start(&config.model).ok_or_else(|| unknown_start(&file))?;
+            shape::known_context_start(&config.model).ok_or_else(|| unknown_start(&file, mend))?;
     }
     config.validate().map_err(Failure::usage)?;
+    refuse_unused(&config, &layers)?;
     let names = state.metadata.get("class_names").map(|text| serde_json::from_str(text));
     let class_names = names.and_then(Result::ok).unwrap_or_default();
     Ok(Source { path: file, config, state, class_names })
 }
 
-fn unknown_start(path: &Path) -> Failure {
+/// Refuses flags that say how to fuse where there is nothing to fuse with.
+fn refuse_unused(config: &RunConfig, layers: &Layers<'_>) -> Outcome {
+    if !config.fusion.with.is_empty() {
+        return Ok(());
+    }
+    let keys = ["fusion.average", "fusion.mode", "fusion.weight"];
+    let mut origins = keys.into_iter().filter_map(|key| layers.origin(key));
+    match origins.find(|origin| matches!(origin, Origin::Flag(_))) {
+        None => Ok(()),
+        Some(origin) => {
+            let message = format!("{origin}: there is no second model");
+            Err(Failure::usage(message).help("give one with --fuse"))
+        }
+    }
+}
+
+fn unknown_start(path: &Path, mend: &str) -> Failure {
     let message = format!(
         "`{}` does not tell before which block the class tokens enter, and no preset has its shape",
         path.display()
     );
-    Failure::usage(message).help("add `--set model.in_context_start=N`")
+    Failure::usage(message).help(mend)
 }
 
 /// The checkpoint that a folder is, or the newest in the folder of a run.

@@ -4,6 +4,7 @@ use crate::aux_head::AuxHead;
 use crate::config::ModelConfig;
 use crate::device::{Device, Diffusion};
 use crate::dropout::DropoutKeys;
+use crate::flow::Guided;
 use crate::net::{Keep, Mode, Net, Rope};
 use crate::objective::{Auxiliary, ObjectiveConfig, RotationKind};
 use crate::params::{Grads, Params, Registry};
@@ -88,7 +89,10 @@ impl<D: Device> Denoiser<D> {
         config: &'a SampleConfig,
     ) -> Sampler<'a, D> {
         let (net, rope, objective) = (&self.net, &self.rope, &self.objective);
-        Sampler { dev, net, params, rope, objective, config }
+        let model = net.config();
+        let noise_scale = objective.noise_scale(model);
+        let flow = Box::new(Guided { dev, net, params, rope, objective, config });
+        Sampler { dev, flow, model, noise_scale, config }
     }
 
     /// All parameters, the head's among them.

@@ -1,13 +1,12 @@
-//! From noise to images: Euler or Heun along `dz/dt = v`, with classifier-free guidance (spec §4).
+//! From noise to images: Euler or Heun along `dz/dt = v` (spec §4).
 
 use jit_core::rng::{Purpose, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::ModelConfig;
 use crate::device::Device;
-use crate::net::{Net, Rope};
-use crate::objective::{ObjectiveConfig, Space};
-use crate::params::Params;
+use crate::flow::Flow;
 
 /// How images are drawn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -93,18 +92,16 @@ pub fn initial_noise(seed: u64, index: u64, scale: f32, out: &mut [f32]) {
     }
 }
 
-/// A sampler: a network with values for its parameters, ready to draw.
+/// A sampler: a velocity field, ready to be followed from noise to images.
 pub struct Sampler<'a, D: Device> {
     /// The device.
     pub dev: &'a D,
-    /// The network.
-    pub net: &'a Net,
-    /// Its parameters: raw weights or an EMA.
-    pub params: &'a Params<D>,
-    /// Its rotary tables.
-    pub rope: &'a Rope<D::Tensor>,
-    /// What the network predicts.
-    pub objective: &'a ObjectiveConfig,
+    /// The field.
+    pub flow: Box<dyn Flow<D> + 'a>,
+    /// The network's shape, and so the images'; of two that are fused the first's.
+    pub model: &'a ModelConfig,
+    /// Standard deviation of the noise at t = 0.
+    pub noise_scale: f32,
     /// How to draw.
     pub config: &'a SampleConfig,
 }
@@ -131,12 +128,12 @@ impl<D: Device> Sampler<'_, D> {
         let mut z = z0;
         for (i, pair) in times.windows(2).enumerate() {
             let (t, next) = (pair[0], pair[1]);
-            let v = self.velocity(&z, t, labels);
+            let v = self.flow.velocity(&z, t, labels);
             let last = i + 1 == self.config.steps;
             let advanced = match self.config.method {
                 Method::Heun if !last => {
                     let euler = self.dev.axpby(1.0, &z, next - t, &v);
-                    let v_next = self.velocity(&euler, next, labels);
+                    let v_next = self.flow.velocity(&euler, next, labels);
                     let mean = self.dev.axpby(0.5, &v, 0.5, &v_next);
                     self.dev.axpby(1.0, &z, next - t, &mean)
                 }
@@ -147,31 +144,6 @@ impl<D: Device> Sampler<'_, D> {
             z = advanced;
         }
         z
-    }
-
-    /// Guided velocity `v_null + s·(v_class − v_null)`; the null pass runs only where s ≠ 1.
-    fn velocity(&self, z: &D::Tensor, t: f32, labels: &[u32]) -> D::Tensor {
-        let scale = self.config.guidance(t);
-        let null = self.net.config().null_class();
-        if scale == 1.0 || labels.iter().all(|&y| y == null) {
-            return self.raw_velocity(z, t, labels);
-        }
-        // Class and null pass as one batch of 2B.
-        let n = labels.len() as u32;
-        let both: Vec<u32> = (0..n).chain(0..n).collect();
-        let labels: Vec<u32> =
-            labels.iter().copied().chain(std::iter::repeat_n(null, n as usize)).collect();
-        let v = self.raw_velocity(&self.dev.gather_rows(z, &both), t, &labels);
-        let class = self.dev.gather_rows(&v, &(0..n).collect::<Vec<_>>());
-        let null = self.dev.gather_rows(&v, &(n..2 * n).collect::<Vec<_>>());
-        self.dev.axpby(scale, &class, 1.0 - scale, &null)
-    }
-
-    fn raw_velocity(&self, z: &D::Tensor, t: f32, labels: &[u32]) -> D::Tensor {
-        let t = vec![t; labels.len()];
-        let out = self.net.infer(self.dev, self.params, self.rope, z, &t, labels);
-        let o = self.objective;
-        self.dev.convert(&out, z, &t, o.t_eps, o.prediction, Space::V)
     }
 }
 

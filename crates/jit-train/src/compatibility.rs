@@ -52,7 +52,8 @@ pub fn differences(
     let constant = [saved, now].iter().all(|c| c.optim.schedule == Schedule::Constant);
     let free = &FREE[..FREE.len() - if constant { 0 } else { FREE_IF_CONSTANT }];
     let (saved, now) = (flatten(saved)?, flatten(now)?);
-    let keep = |key: &str| !key.starts_with("sample.") && !free.contains(&key);
+    let drawing = |key: &str| key.starts_with("sample.") || key.starts_with("fusion.");
+    let keep = |key: &str| !drawing(key) && !free.contains(&key);
     Ok(saved
         .into_iter()
         .zip(now)
@@ -102,6 +103,7 @@ mod tests {
     fn cadence_may_change_and_results_may_not() {
         assert_eq!(changed(|c| c.train.save_every = 7), []);
         assert_eq!(changed(|c| c.sample.steps = 7), []);
+        assert_eq!(changed(|c| c.fusion.average = "model".into()), []);
         assert_eq!(changed(|c| c.train.max_steps = 7), []);
         let differences = changed(|c| {
             c.train.batch_size = 64;

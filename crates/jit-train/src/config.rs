@@ -3,11 +3,16 @@
 use jit_data::DataConfig;
 use jit_model::config::ConfigError as ModelError;
 use jit_model::device::Precision;
+use jit_model::fusion::FusionError;
 use jit_model::objective::ObjectiveError;
 use jit_model::sampler::SampleError;
 use jit_model::{ModelConfig, ObjectiveConfig, SampleConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+mod fusion;
+
+pub use self::fusion::FusionConfig;
 
 /// A training run. Written to `config.toml` in the run's folder and readable back as `--config`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +30,8 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// How the sample grids are drawn.
     pub sample: SampleConfig,
+    /// A second model to draw with.
+    pub fusion: FusionConfig,
 }
 
 /// How the weights move: AdamW, its learning rate and the averages of the weights.
@@ -189,6 +196,9 @@ pub enum ConfigError {
     /// In `[sample]`.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// In `[fusion]`.
+    #[error(transparent)]
+    Fusion(#[from] FusionError),
     /// In `[optim]` or `[train]`.
     #[error("{key} = {value}: expected {expected}")]
     Value {
@@ -213,6 +223,7 @@ impl RunConfig {
         self.model.validate()?;
         self.objective.validate()?;
         self.sample.validate()?;
+        self.fusion.fusion().validate()?;
         self.optim.validate()?;
         self.train.validate()?;
         let null = self.model.null_class();
@@ -334,6 +345,7 @@ fn invalid(key: &'static str, value: impl std::fmt::Display, expected: &str) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jit_model::fusion::WeightSchedule;
 
     #[test]
     fn toml_gives_back_the_same_configuration() {
@@ -341,6 +353,7 @@ mod tests {
         config.objective.p_mean = 0.1;
         config.optim.ema_decay = vec![0.999];
         config.train.sample_classes = vec![1, 2];
+        config.fusion.weight = WeightSchedule::Step { from: 0.0, to: 0.7, at: 0.5 };
         let text = config.to_toml().unwrap();
         assert_eq!(RunConfig::from_toml(&text).unwrap(), config);
         assert_eq!(RunConfig::from_toml("").unwrap(), RunConfig::default());
@@ -360,6 +373,7 @@ mod tests {
             (message(|c| c.model.depth = 0), "model.depth = 0"),
             (message(|c| c.objective.t_eps = 2.0), "objective.t_eps = 2"),
             (message(|c| c.sample.steps = 0), "sample.steps = 0"),
+            (message(|c| c.fusion.weight = WeightSchedule::Constant(2.0)), "fusion.weight = 2"),
             (message(|c| c.optim.blr = f64::NAN), "optim.blr = NaN"),
             (message(|c| c.optim.lr = -1.0), "optim.lr = -1"),
             (message(|c| c.optim.betas[1] = 1.0), "optim.betas = 1"),

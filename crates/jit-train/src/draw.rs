@@ -13,8 +13,7 @@ pub fn draw<D: Device>(
     labels: &[u32],
     watch: impl FnMut(Progress<'_, D::Tensor>),
 ) -> Vec<u8> {
-    let model = sampler.net.config();
-    let scale = sampler.objective.noise_scale(model);
+    let (model, scale) = (sampler.model, sampler.noise_scale);
     let mut noise = vec![0.0; labels.len() * model.pixels()];
     for (index, image) in (first..).zip(noise.chunks_mut(model.pixels())) {
         initial_noise(seed, index, scale, image);

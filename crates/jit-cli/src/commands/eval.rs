@@ -19,7 +19,7 @@ use crate::drawing::Drawer;
 use crate::failure::{Failure, Outcome};
 use crate::source::{self as checkpoint, Source as Checkpoint};
 use crate::terminal::Progress;
-use crate::{device, interrupt};
+use crate::{device, fusion, interrupt};
 
 mod report;
 
@@ -32,6 +32,7 @@ pub fn run(args: &EvalArgs, out: &mut dyn Write) -> Outcome {
         None => None,
         Some(path) => Some(checkpoint::open(path, args.average.as_deref(), &args.config)?),
     };
+    let second = model.as_ref().map(fusion::second).transpose()?.flatten();
     let reference = reference(args, model.as_ref())?;
     let options = options(args);
 
@@ -58,7 +59,7 @@ pub fn run(args: &EvalArgs, out: &mut dyn Write) -> Outcome {
     let cache = args.network.cache.as_deref().map(Cache::new);
 
     let (generated, size, described) = match (&mut model, &given) {
-        (Some(model), _) => draw(args, model, &extractors, cache.as_ref())?,
+        (Some(model), _) => draw(args, model, second, &extractors, cache.as_ref())?,
         (None, Some(given)) => {
             let (sample, size) = gather(given, None, &extractors, cache.as_ref(), "generated")?;
             (sample, size, given.name())
@@ -237,11 +238,13 @@ pub fn gather(
 fn draw(
     args: &EvalArgs,
     model: &mut Checkpoint,
+    second: Option<Checkpoint>,
     extractors: &Extractors,
     cache: Option<&Cache>,
 ) -> Outcome<(Sample, [usize; 2], String)> {
     let dev = device::cpu(model.config.train.precision);
-    let drawer = Drawer::new(&dev, model)?;
+    let fused = second.as_ref().map(|second| fusion::describe(model, second)).unwrap_or_default();
+    let drawer = Drawer::new(&dev, model, second)?;
     let (sampler, shape) = (drawer.sampler(), &model.config.model);
     let (classes, side) = (shape.num_classes.max(1), shape.image_size);
     let labels: Vec<u32> = (0..args.count.get()).map(|i| (i % classes) as u32).collect();
@@ -267,7 +270,7 @@ fn draw(
     let sample = &model.config.sample;
     let method = serde_json::to_value(sample.method)?;
     let described = format!(
-        "{} ({}, {} steps, guidance {} on [{}, {}])",
+        "{}{fused} ({}, {} steps, guidance {} on [{}, {}])",
         model.path.display(),
         method.as_str().unwrap_or_default(),
         sample.steps,

@@ -14,7 +14,7 @@ use crate::drawing::Drawer;
 use crate::failure::{Failure, Outcome};
 use crate::source::{self, Source};
 use crate::terminal::Progress;
-use crate::{device, interrupt};
+use crate::{device, fusion, interrupt};
 
 /// Pixels between the images of a sheet.
 const PADDING: usize = 2;
@@ -38,6 +38,7 @@ struct Drawn {
 pub fn run(args: &SampleArgs, out: &mut dyn Write) -> Outcome {
     let mut source =
         source::open(&args.source.checkpoint, args.source.weights.as_deref(), &args.config)?;
+    let second = fusion::second(&source)?;
     let classes =
         classes::parse(&args.classes, source.config.model.num_classes, &source.class_names)
             .map_err(Failure::usage)?;
@@ -47,7 +48,7 @@ pub fn run(args: &SampleArgs, out: &mut dyn Write) -> Outcome {
     limit(args, &source, count, columns)?;
 
     let dev = device::cpu(source.config.train.precision);
-    let drawn = draw(&dev, &mut source, args, &labels)?;
+    let drawn = draw(&dev, &mut source, second, args, &labels)?;
     let model = &source.config.model;
     let none = args.folder.is_none() && args.npz.is_none() && args.trajectory.is_none();
     let default = none.then(|| Path::new("samples.png"));
@@ -96,10 +97,11 @@ fn limit(args: &SampleArgs, source: &Source, count: usize, columns: usize) -> Ou
 fn draw<D: Device>(
     dev: &D,
     source: &mut Source,
+    second: Option<Source>,
     args: &SampleArgs,
     labels: &[u32],
 ) -> Outcome<Drawn> {
-    let drawer = Drawer::new(dev, source)?;
+    let drawer = Drawer::new(dev, source, second)?;
     let (sampler, model) = (drawer.sampler(), &source.config.model);
     let (pixels, steps) = (model.pixels(), source.config.sample.steps);
     let stop = interrupt::flag()?;

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use jit_model::sampler::Method;
-use jit_model::{Denoiser, Device, SampleConfig, Sampler};
+use jit_model::{Denoiser, Device, SampleConfig};
 
 use super::VerifyError;
 use super::case::Case;
@@ -38,14 +38,7 @@ pub fn verify<D: Device>(dev: &D, case: &Case) -> Result<Vec<Check>, VerifyError
             case.misfit(name, "not known".into(), expected.into())
         })?;
         let want = case.tensor(name, &[&[config.steps + 1], &images[..]].concat())?;
-        let sampler = Sampler {
-            dev,
-            net: denoiser.net(),
-            params: &params,
-            rope: denoiser.rope(),
-            objective: &objective,
-            config: &config,
-        };
+        let sampler = denoiser.sampler(dev, &params, &config);
         let mut have = z0.clone();
         sampler.sample(dev.upload(&z0, &images), &labels, |step| {
             have.extend(dev.download(step.z));

@@ -37,7 +37,8 @@ pub fn head_backward(
     let tiles = Tiles::of(level, inputs.precision);
     let nr = tiles.nr;
     let (padded_n, padded_h) = (n.next_multiple_of(tiles.mr), h.next_multiple_of(nr));
-    let [q, k, v] = inputs.parts(image, head).map(|part| gather(level, part, inputs.token_stride(), n, h));
+    let [q, k, v] =
+        inputs.parts(image, head).map(|part| gather(level, part, inputs.token_stride(), n, h));
     let [out, dout] = {
         let start = inputs.out_at(image, 0, head);
         [out, dout].map(|x| gather(level, &x[start..], inputs.shape.width(), n, h))

@@ -24,7 +24,8 @@ pub fn head_forward(
     let (n, h) = (inputs.shape.tokens, inputs.shape.head_dim);
     let tiles = Tiles::of(level, inputs.precision);
     let nr = tiles.nr;
-    let [q, k, v] = inputs.parts(image, head).map(|part| gather(level, part, inputs.token_stride(), n, h));
+    let [q, k, v] =
+        inputs.parts(image, head).map(|part| gather(level, part, inputs.token_stride(), n, h));
 
     let mut rows = Buffer::take(n * h);
     norm_and_rotate(level, &q, inputs.q_weight, inputs.rope, inputs.scale(), &mut rows);

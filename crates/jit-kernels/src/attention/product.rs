@@ -60,8 +60,7 @@ impl Tiles {
     }
 
     fn pack(self, width: usize, src: MatRef<'_>) -> Buffer {
-        let mut packed =
-            Buffer::take(src.rows().next_multiple_of(width) * self.slots(src.cols()));
+        let mut packed = Buffer::take(src.rows().next_multiple_of(width) * self.slots(src.cols()));
         strips::pack(self.format, self.level, width, src, &mut packed);
         packed
     }
@@ -192,7 +191,9 @@ fn transpose_kernel<S: Simd>(
                 *column = s.load(&src[(row + i) * nr + col..]);
             }
             // SAFETY: rows `col..col + LANES` of `out`, values `row..row + LANES` of each.
-            unsafe { s.store_transposed(&columns, out.as_mut_ptr().add(col * stride + row), stride) };
+            unsafe {
+                s.store_transposed(&columns, out.as_mut_ptr().add(col * stride + row), stride)
+            };
         }
     }
     for row in blocks..rows {

@@ -111,13 +111,7 @@ impl Slot<crate::simd::Avx512Bf16> for Pair {
     }
 
     #[inline(always)]
-    fn gather(
-        s: crate::simd::Avx512Bf16,
-        src: MatRef<'_>,
-        row: usize,
-        k: usize,
-        out: &mut [f32],
-    ) {
+    fn gather(s: crate::simd::Avx512Bf16, src: MatRef<'_>, row: usize, k: usize, out: &mut [f32]) {
         let low = &src.col(k)[row..][..out.len()];
         if k + 1 < src.cols() {
             s.zip_pairs(low, &src.col(k + 1)[row..][..out.len()], out);

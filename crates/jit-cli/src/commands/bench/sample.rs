@@ -5,7 +5,7 @@ use std::time::Instant;
 use jit_kernels::profile;
 use jit_model::init::initial_values;
 use jit_model::sampler::initial_noise;
-use jit_model::{Denoiser, Device, Params, Sampler};
+use jit_model::{Denoiser, Device, Params};
 use jit_train::RunConfig;
 
 use super::labels;
@@ -20,14 +20,7 @@ pub fn measure<D: Device>(dev: &D, config: &mut RunConfig, steps: usize) -> Meas
     let values = initial_values(denoiser.registry(), config.train.seed);
     let params = Params::upload(dev, denoiser.registry(), &values);
     drop(values);
-    let sampler = Sampler {
-        dev,
-        net: denoiser.net(),
-        params: &params,
-        rope: denoiser.rope(),
-        objective: denoiser.objective(),
-        config: &config.sample,
-    };
+    let sampler = denoiser.sampler(dev, &params, &config.sample);
     let mut noise = vec![0.0; images * model.pixels()];
     for (i, image) in noise.chunks_mut(model.pixels()).enumerate() {
         initial_noise(config.train.seed, i as u64, config.objective.noise_scale(model), image);

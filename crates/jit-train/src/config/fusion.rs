@@ -1,0 +1,40 @@
+//! `[fusion]`: a second model to draw with.
+
+use jit_model::fusion::{Fusion, FusionMode, WeightSchedule};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A second model to draw with, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FusionConfig {
+    /// A second model that draws along: a run's folder, a checkpoint's folder or a weight file; empty for none.
+    pub with: String,
+    /// Which of its weights, such as `model` or `ema-0.9999`; empty for its first average.
+    pub average: String,
+    /// How the clean images that both predict become one: `blend` is (1 − w)·A + w·B, `guide` is A + w·(A − B).
+    pub mode: FusionMode,
+    /// The weight w: `0.5`, `0.2..0.8` (a straight line from t = 0 to t = 1) or `0.2..0.8@0.5` (a change at
+    /// once at t = 0.5); from 0 to 1 in a blend.
+    #[schemars(with = "String")]
+    pub weight: WeightSchedule,
+}
+
+impl Default for FusionConfig {
+    /// No second model; the mean of both if there is one.
+    fn default() -> Self {
+        Self {
+            with: String::new(),
+            average: String::new(),
+            mode: FusionMode::Blend,
+            weight: WeightSchedule::Constant(0.5),
+        }
+    }
+}
+
+impl FusionConfig {
+    /// How the two become one.
+    pub fn fusion(&self) -> Fusion {
+        Fusion { mode: self.mode, weight: self.weight }
+    }
+}
