@@ -1,8 +1,10 @@
 //! The second model of a fusion: found, and checked against the first.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use jit_model::fusion::{FusionMode, Parent, compatible};
+use jit_train::config::Role;
 
 use crate::failure::{Failure, Outcome};
 use crate::source::{self, Source};
@@ -18,7 +20,10 @@ pub fn second(first: &Source) -> Outcome<Option<Source>> {
         return Ok(None);
     }
     let average = Some(&*fusion.average).filter(|name| !name.is_empty());
-    let second = source::open_as_it_is(Path::new(&fusion.with), average)?;
+    let second = match first.config.draws_with_partner() {
+        true => partner(first, average)?,
+        false => source::open_as_it_is(Path::new(&fusion.with), average)?,
+    };
     let names = [first, &second].map(|source| source.path.display().to_string());
     fn parent<'a>(name: &'a str, source: &'a Source) -> Parent<'a> {
         Parent { name, model: &source.config.model, objective: &source.config.objective }
@@ -31,6 +36,19 @@ pub fn second(first: &Source) -> Outcome<Option<Source>> {
         return Err(Failure::usage(message).help("train both on the same classes"));
     }
     Ok(Some(second))
+}
+
+/// The network that was trained along with the first, with the same set of its weights unless another
+/// is asked for.
+fn partner(first: &Source, average: Option<&str>) -> Outcome<Source> {
+    let path = &first.path;
+    let parts = (path.parent(), path.file_stem().and_then(OsStr::to_str));
+    let (Some(folder), Some(set)) = parts else {
+        return Err(Failure::new(format!("`{}` lies in no checkpoint", path.display())));
+    };
+    let (set, prefix) = (average.unwrap_or(set), Role::Partner.prefix());
+    let set = if set.starts_with(prefix) { set.to_string() } else { format!("{prefix}{set}") };
+    source::open_as_it_is(folder, Some(&set))
 }
 
 /// `, blended with B, weight 0.5`: what an evaluation says of the second model.

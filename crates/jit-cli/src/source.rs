@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use jit_core::suggest;
 use jit_model::weights::{LoadedState, load_state};
 use jit_train::RunConfig;
-use jit_train::checkpoint::{Checkpoint, ema_file, latest};
+use jit_train::checkpoint::{Checkpoint, ema_file, latest, model_file};
+use jit_train::config::Role;
 use toml::{Table, Value};
 
 use crate::failure::{Failure, Outcome};
@@ -57,9 +58,11 @@ fn read(
 ) -> Outcome<Source> {
     let options = run_options();
     let mut layers = Layers::new(&options);
+    let mut role = Role::First;
     let (file, state) = match checkpoint_in(path)? {
         Some(checkpoint) => {
-            let file = set_in(&checkpoint, which)?;
+            let (file, set) = set_in(&checkpoint, which)?;
+            role = set;
             let config = checkpoint.config.to_toml()?;
             let origin = Origin::File(checkpoint.dir.join("config.toml"));
             layers.add_text(&config, origin).map_err(Failure::usage)?;
@@ -88,6 +91,9 @@ fn read(
             shape::known_context_start(&config.model).ok_or_else(|| unknown_start(&file, mend))?;
     }
     config.validate().map_err(Failure::usage)?;
+    if let (Role::Partner, Some(model)) = (role, config.partner_model()) {
+        config.model = model;
+    }
     refuse_unused(&config, &layers)?;
     let names = state.metadata.get("class_names").map(|text| serde_json::from_str(text));
     let class_names = names.and_then(Result::ok).unwrap_or_default();
@@ -141,20 +147,23 @@ fn checkpoint_in(path: &Path) -> Outcome<Option<Checkpoint>> {
 }
 
 /// The file of a set of weights in a checkpoint: the first average unless another is asked for.
-fn set_in(checkpoint: &Checkpoint, which: Option<&str>) -> Outcome<PathBuf> {
-    let averages = checkpoint.config.optim.ema_decay.iter().map(|&decay| ema_file(decay));
-    let mut files: Vec<String> = averages.collect();
-    files.push("model.safetensors".to_string());
+fn set_in(checkpoint: &Checkpoint, which: Option<&str>) -> Outcome<(PathBuf, Role)> {
+    let Checkpoint { config, dir, .. } = checkpoint;
+    let sets = |&role: &Role| {
+        let averages = config.optim.ema_decay.iter().map(move |&decay| ema_file(role, decay));
+        averages.chain([model_file(role)]).map(move |file| (file, role))
+    };
+    let files: Vec<(String, Role)> = config.roles().iter().flat_map(sets).collect();
     let name = |file: &str| file.trim_end_matches(".safetensors").to_string();
     let chosen = match which {
         None => files.first(),
-        Some(which) => files.iter().find(|file| name(file) == which),
+        Some(which) => files.iter().find(|(file, _)| name(file) == which),
     };
-    chosen.map(|file| checkpoint.dir.join(file)).ok_or_else(|| {
-        let names: Vec<String> = files.iter().map(|file| name(file)).collect();
+    chosen.map(|(file, role)| (dir.join(file), *role)).ok_or_else(|| {
+        let names: Vec<String> = files.iter().map(|(file, _)| name(file)).collect();
         let which = which.unwrap_or_default();
         let hint = suggest::hint(which, names.iter().map(String::as_str));
-        let dir = checkpoint.dir.display();
+        let dir = dir.display();
         let has = names.join("`, `");
         Failure::usage(format!("`{dir}` has no weights `{which}`{hint}; it has `{has}`"))
     })

@@ -106,6 +106,7 @@ pub struct Watch {
     progress: Option<Progress>,
     plan: Option<Plan>,
     loss: Option<f64>,
+    partner: Option<f64>,
     pace: Option<f64>,
 }
 
@@ -154,7 +155,12 @@ impl Observer for Watch {
         let loss = smooth(&mut self.loss, report.loss);
         let pace = smooth(&mut self.pace, report.images_per_second);
         if let Some(progress) = &mut self.progress {
-            progress.update(report.step, &format!("loss {loss:.4}  {pace:.1} images/s"));
+            let partner = report.partner.as_ref().map(|partner| {
+                let loss = smooth(&mut self.partner, partner.loss);
+                format!(", partner {loss:.4}")
+            });
+            let partner = partner.unwrap_or_default();
+            progress.update(report.step, &format!("loss {loss:.4}{partner}  {pace:.1} images/s"));
         }
     }
 

@@ -95,3 +95,44 @@ fn what_cannot_be_fused_says_why() {
     assert!(message.contains("large/checkpoints/step-00000010/ema-0.9.safetensors"), "{message}");
     assert!(!place.path("samples.png").exists());
 }
+
+#[test]
+fn two_that_were_trained_together_draw_together() {
+    let place = Place::new();
+    let joint = "train --config tiny.toml --out run --set partner.mlp=bottleneck \
+                 --set partner.hidden_size=24";
+    let ran = place.ok(&format!("{joint} {BRIEF}"));
+    assert!(ran.err.contains(", partner "), "the partner's loss is shown\n{}", ran.err);
+    let sample = |line: &str, name: &str| {
+        place.ok(&format!("sample --checkpoint {line} --count 5 --npz {name}"));
+        place.bytes(name)
+    };
+    let first = sample("run", "first.npz");
+    let partner = sample("run --weights partner-ema-0.9", "partner.npz");
+    let both = sample("run --fuse partner", "both.npz");
+    assert!(both != first && both != partner);
+    assert_eq!(first, sample("run --fuse partner --fuse-weight 0", "0.npz"));
+    assert_eq!(partner, sample("run --fuse partner --fuse-weight 1", "1.npz"));
+    // The partner's weights are the same set as the first's, unless another is asked for.
+    let all = "--fuse partner --fuse-weight 1";
+    let raw = sample("run --weights partner-model", "raw.npz");
+    assert_eq!(raw, sample(&format!("run --weights model {all}"), "2.npz"));
+    assert_eq!(raw, sample(&format!("run {all} --fuse-average model"), "3.npz"));
+    assert_ne!(raw, partner);
+
+    // Its files are whole by themselves.
+    place.ok("convert run partner.safetensors --weights partner-ema-0.9");
+    assert_eq!(partner, sample("partner.safetensors --steps 3", "file.npz"));
+    let folder = "run/checkpoints/step-00000010/partner-ema-0.9.safetensors";
+    assert_eq!(both, sample(&format!("run --fuse {folder}"), "folder.npz"));
+    assert!(place.ok("info --checkpoint run").out.contains("\nthe partner\n"));
+
+    let message = place.fails(2, "sample --checkpoint partner.safetensors --fuse partner");
+    assert!(message.contains("fusion.with = partner: expected a model that is trained along"));
+    let message = place.fails(2, "sample --checkpoint run --weights partner-model9");
+    assert!(message.contains("(did you mean `partner-model`?)"), "{message}");
+    let message = place.fails(2, &format!("{joint} --set partner.num_heads=5"));
+    assert!(message.contains("partner.num_heads = 5: must divide hidden_size = 24"), "{message}");
+    let message = place.fails(2, "train --config tiny.toml --set fusion.with=run");
+    assert!(message.contains("fusion.with = run: expected `partner` or nothing"), "{message}");
+}

@@ -1,8 +1,8 @@
 //! Checkpoints: folders `step-NNNNNNNN` that are whole or absent.
 //!
 //! Each holds `model.safetensors` and `ema-<decay>.safetensors` with the reference's names,
-//! `optimizer.safetensors` with the moments as `m.<name>` and `v.<name>`, the run's `config.toml`,
-//! and `state.json` with everything else and the length and CRC-32C of each file.
+//! `optimizer.safetensors` with the moments as `m.<name>` and `v.<name>`, of a partner the same in
+//! files of its own whose names begin with `partner-`, the run's `config.toml`, and `state.json` with everything else and the length and CRC-32C of each file.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use jit_model::weights::{File as WeightsFile, write_safetensors};
 use jit_model::{Device, ModelConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::config::RunConfig;
+use crate::config::{Role, RunConfig};
 use crate::error::TrainError;
 use crate::optimizer::{Optimizer, OptimizerState};
 
@@ -90,9 +90,18 @@ pub fn folder_name(step: u64) -> String {
     format!("step-{step:08}")
 }
 
-/// The file that holds the average with this decay.
-pub fn ema_file(decay: f64) -> String {
-    format!("ema-{decay}.safetensors")
+/// The file that holds a network's average with this decay.
+pub fn ema_file(role: Role, decay: f64) -> String {
+    format!("{}ema-{decay}.safetensors", role.prefix())
+}
+
+/// The file that holds a network's weights.
+pub fn model_file(role: Role) -> String {
+    role.prefix().to_owned() + MODEL
+}
+
+fn optimizer_file(role: Role) -> String {
+    role.prefix().to_owned() + OPTIMIZER
 }
 
 /// The checkpoints in `dir`, oldest first, by their names alone.
@@ -160,11 +169,11 @@ impl Checkpoint {
             return Err(TrainError::Format { path, found: format, expected: FORMAT });
         }
         let state: State = serde_json::from_str(&text).map_err(unreadable)?;
-        for name in [MODEL, OPTIMIZER, CONFIG] {
-            if !state.files.contains_key(name) {
-                return Err(damaged(&path, format!("does not list `{name}`")));
-            }
-        }
+        let listed = |name: &str| match state.files.contains_key(name) {
+            true => Ok(()),
+            false => Err(damaged(&path, format!("does not list `{name}`"))),
+        };
+        listed(CONFIG)?;
         for (name, expected) in &state.files {
             let path = dir.join(name);
             // A name is a name: no other folder is ever read.
@@ -180,34 +189,50 @@ impl Checkpoint {
                 return Err(damaged(&path, "is damaged: its checksum is wrong".into()));
             }
         }
-        let path = dir.join(CONFIG);
-        let config = RunConfig::from_toml(&read_text(&path)?)
-            .map_err(|error| damaged(&path, format!("cannot be read: {error}")))?;
+        let file = dir.join(CONFIG);
+        let config = RunConfig::from_toml(&read_text(&file)?)
+            .map_err(|error| damaged(&file, format!("cannot be read: {error}")))?;
         config.validate()?;
+        for &role in config.roles() {
+            listed(&model_file(role))?;
+            listed(&optimizer_file(role))?;
+        }
         Ok(Self { dir: dir.into(), state, config })
     }
 
-    /// The raw weights, in registry order.
+    /// The raw weights of a network, in registry order.
     ///
     /// # Errors
     /// [`TrainError::Damaged`] when names or shapes are not those of `registry`.
-    pub fn weights(&self, registry: &Registry) -> Result<Vec<Vec<f32>>, TrainError> {
-        self.read(MODEL, registry, |_| true, &[""]).map(|mut sets| sets.remove(0))
+    pub fn weights(&self, role: Role, registry: &Registry) -> Result<Vec<Vec<f32>>, TrainError> {
+        self.read(&model_file(role), registry, |_| true, &[""]).map(|mut sets| sets.remove(0))
     }
 
-    /// The optimizer's moments and averages.
+    /// The average of a network's weights with this decay.
     ///
     /// # Errors
     /// As [`Checkpoint::weights`].
-    pub fn optimizer(&self, registry: &Registry) -> Result<OptimizerState, TrainError> {
+    pub fn average(
+        &self,
+        role: Role,
+        decay: f64,
+        registry: &Registry,
+    ) -> Result<Vec<Vec<f32>>, TrainError> {
+        let file = ema_file(role, decay);
+        self.read(&file, registry, |_| true, &[""]).map(|mut sets| sets.remove(0))
+    }
+
+    /// The moments and averages of a network's optimizer.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::weights`].
+    pub fn optimizer(&self, role: Role, registry: &Registry) -> Result<OptimizerState, TrainError> {
         let trained = |spec: &ParamSpec| spec.trainable;
-        let mut moments = self.read(OPTIMIZER, registry, trained, &["m.", "v."])?;
+        let mut moments = self.read(&optimizer_file(role), registry, trained, &["m.", "v."])?;
         let v = moments.remove(1);
         let m = moments.remove(0);
         let decays = &self.config.optim.ema_decay;
-        let average = |decay: &f64| {
-            self.read(&ema_file(*decay), registry, |_| true, &[""]).map(|mut sets| sets.remove(0))
-        };
+        let average = |decay: &f64| self.average(role, *decay, registry);
         let averages = decays.iter().map(average).collect::<Result<_, _>>()?;
         Ok(OptimizerState { step: self.state.step, m, v, averages })
     }
@@ -255,16 +280,26 @@ struct Format {
     format: u32,
 }
 
-/// What a checkpoint is made of.
-pub struct Snapshot<'a, D: Device> {
-    /// The device that holds the weights.
-    pub dev: &'a D,
+/// What a checkpoint holds of a network.
+pub struct Learned<'a, D: Device> {
+    /// Which of the run's networks it is.
+    pub role: Role,
+    /// Its shape.
+    pub model: &'a ModelConfig,
     /// The parameters' declarations.
     pub registry: &'a Registry,
     /// The weights.
     pub params: &'a Params<D>,
     /// Moments and averages.
     pub optimizer: &'a Optimizer<D>,
+}
+
+/// What a checkpoint is made of.
+pub struct Snapshot<'a, D: Device> {
+    /// The device that holds the weights.
+    pub dev: &'a D,
+    /// The networks.
+    pub learned: Vec<Learned<'a, D>>,
     /// The run's configuration.
     pub config: &'a RunConfig,
     /// Everything else; its `format` and `files` are filled in.
@@ -283,20 +318,11 @@ pub fn save<D: Device>(dir: &Path, snapshot: Snapshot<'_, D>) -> Result<PathBuf,
 }
 
 fn fill<D: Device>(folder: &Path, s: Snapshot<'_, D>) -> Result<(), TrainError> {
-    let Snapshot { dev, registry, params, optimizer, config, mut state } = s;
-    let specs = registry.specs();
-    let write = |name: &str, set: &str, values: &[Vec<f32>]| {
-        let tensors = specs.iter().zip(values);
-        let tensors = tensors.map(|(spec, v)| (&spec.name[..], &spec.shape[..], &v[..]));
-        write_safetensors(&folder.join(name), tensors, &metadata(config, &state, set))
-    };
-    write(MODEL, "model", &params.download(dev))?;
-    let decays = &config.optim.ema_decay;
-    for (index, &decay) in decays.iter().enumerate() {
-        let average = optimizer.average(dev, params, index);
-        write(&ema_file(decay), &format!("ema{decay}"), &average)?;
+    let Snapshot { dev, learned, config, mut state } = s;
+    let mut files = vec![CONFIG.to_owned()];
+    for learned in &learned {
+        files.extend(write_learned(folder, dev, learned, config, &state)?);
     }
-    write_moments(&folder.join(OPTIMIZER), specs, &optimizer.moments(dev))?;
     let toml = config.to_toml().map_err(|error| TrainError::Damaged {
         path: folder.join(CONFIG),
         what: format!("cannot be written: {error}"),
@@ -304,12 +330,37 @@ fn fill<D: Device>(folder: &Path, s: Snapshot<'_, D>) -> Result<(), TrainError> 
     write_bytes_atomic(&folder.join(CONFIG), toml.as_bytes())?;
 
     state.format = FORMAT;
-    let averages = decays.iter().map(|&decay| ema_file(decay));
-    let files = [MODEL, OPTIMIZER, CONFIG].map(str::to_owned).into_iter().chain(averages);
     state.files = files
+        .into_iter()
         .map(|name| digest(&folder.join(&name)).map(|digest| (name, digest)))
         .collect::<Result<_, _>>()?;
     write_json(&folder.join(STATE), &state)
+}
+
+/// Writes the weights, averages and moments of a network; returns the names of the files.
+fn write_learned<D: Device>(
+    folder: &Path,
+    dev: &D,
+    learned: &Learned<'_, D>,
+    config: &RunConfig,
+    state: &State,
+) -> Result<Vec<String>, TrainError> {
+    let &Learned { role, model, registry, params, optimizer } = learned;
+    let specs = registry.specs();
+    let write = |name: &str, set: &str, values: &[Vec<f32>]| {
+        let tensors = specs.iter().zip(values);
+        let tensors = tensors.map(|(spec, v)| (&spec.name[..], &spec.shape[..], &v[..]));
+        write_safetensors(&folder.join(name), tensors, &metadata(model, config, state, set))
+    };
+    let mut files = vec![model_file(role), optimizer_file(role)];
+    write(&files[0], "model", &params.download(dev))?;
+    write_moments(&folder.join(&files[1]), specs, &optimizer.moments(dev))?;
+    for (index, &decay) in config.optim.ema_decay.iter().enumerate() {
+        let file = ema_file(role, decay);
+        write(&file, &format!("ema{decay}"), &optimizer.average(dev, params, index))?;
+        files.push(file);
+    }
+    Ok(files)
 }
 
 /// `m.<name>` and `v.<name>` of every trained parameter.
@@ -329,9 +380,13 @@ fn write_moments(
 }
 
 /// What lets a weight file be used without the rest of its checkpoint.
-fn metadata(config: &RunConfig, state: &State, set: &str) -> BTreeMap<String, String> {
+fn metadata(
+    model: &ModelConfig,
+    config: &RunConfig,
+    state: &State,
+    set: &str,
+) -> BTreeMap<String, String> {
     let json = |value: serde_json::Result<String>| value.unwrap_or_default();
-    let model: &ModelConfig = &config.model;
     [
         ("config", json(serde_json::to_string(model))),
         ("objective", json(serde_json::to_string(&config.objective))),

@@ -1,5 +1,7 @@
 //! What may change when a run is continued, and what would make it another run.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::config::{RunConfig, Schedule};
 
 /// A key whose change would change the run's result.
@@ -54,26 +56,28 @@ pub fn differences(
     let (saved, now) = (flatten(saved)?, flatten(now)?);
     let drawing = |key: &str| key.starts_with("sample.") || key.starts_with("fusion.");
     let keep = |key: &str| !drawing(key) && !free.contains(&key);
-    Ok(saved
-        .into_iter()
-        .zip(now)
-        .filter(|((key, saved), (_, now))| keep(key) && saved != now)
-        .map(|((key, saved), (_, now))| Difference { key, saved, now })
-        .collect())
+    let keys: BTreeSet<&String> = saved.keys().chain(now.keys()).filter(|key| keep(key)).collect();
+    let value = |side: &BTreeMap<String, String>, key: &str| {
+        side.get(key).cloned().unwrap_or_else(|| "unset".into())
+    };
+    let difference = |key: &String| {
+        let (saved, now) = (value(&saved, key), value(&now, key));
+        (saved != now).then(|| Difference { key: key.clone(), saved, now })
+    };
+    Ok(keys.into_iter().filter_map(difference).collect())
 }
 
-/// Every `section.key` with its value as TOML writes it. No key is ever absent, so two
-/// configurations flatten to the same list of keys.
-fn flatten(config: &RunConfig) -> Result<Vec<(String, String)>, toml::ser::Error> {
+/// Every `section.key` that is set with its value as TOML writes it; those of `[partner]` may not be.
+fn flatten(config: &RunConfig) -> Result<BTreeMap<String, String>, toml::ser::Error> {
     // By way of text, which keeps the short form of an f32: 0.1, not 0.10000000149011612.
-    let mut flat = Vec::new();
+    let mut flat = BTreeMap::new();
     let mut section = "";
     let text = config.to_toml()?;
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
             section = name;
         } else if let Some((key, value)) = line.split_once(" = ") {
-            flat.push((format!("{section}.{key}"), value.to_owned()));
+            flat.insert(format!("{section}.{key}"), value.to_owned());
         }
     }
     Ok(flat)
@@ -92,8 +96,7 @@ mod tests {
 
     #[test]
     fn every_free_key_exists() {
-        let keys: Vec<String> =
-            flatten(&RunConfig::default()).unwrap().into_iter().map(|(key, _)| key).collect();
+        let keys: Vec<String> = flatten(&RunConfig::default()).unwrap().into_keys().collect();
         for free in FREE {
             assert!(keys.iter().any(|key| key == free), "no key {free} among {keys:?}");
         }
@@ -115,6 +118,8 @@ mod tests {
             saved: saved.into(),
             now: now.into(),
         };
+        let depth = |depth| move |c: &mut RunConfig| c.partner.depth = depth;
+        assert_eq!(changed(depth(Some(3))), [expected("partner.depth", "unset", "3")]);
         assert_eq!(
             differences,
             [

@@ -11,8 +11,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod fusion;
+mod partner;
 
-pub use self::fusion::FusionConfig;
+pub use self::fusion::{FusionConfig, PARTNER};
+pub use self::partner::{PartnerConfig, Role};
 
 /// A training run. Written to `config.toml` in the run's folder and readable back as `--config`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +34,8 @@ pub struct RunConfig {
     pub sample: SampleConfig,
     /// A second model to draw with.
     pub fusion: FusionConfig,
+    /// A second model that is trained on the same batches.
+    pub partner: PartnerConfig,
 }
 
 /// How the weights move: AdamW, its learning rate and the averages of the weights.
@@ -190,6 +194,9 @@ pub enum ConfigError {
     /// In `[model]`.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// In `[partner]`, or in `[model]` together with it.
+    #[error("partner.{} = {}: {}", .0.key, .0.value, .0.expected)]
+    Partner(ModelError),
     /// In `[objective]`.
     #[error(transparent)]
     Objective(#[from] ObjectiveError),
@@ -224,6 +231,14 @@ impl RunConfig {
         self.objective.validate()?;
         self.sample.validate()?;
         self.fusion.fusion().validate()?;
+        match self.partner_model() {
+            Some(partner) => partner.validate().map_err(ConfigError::Partner)?,
+            None if self.draws_with_partner() => {
+                let expected = "a model that is trained along, which [partner] describes; or the path                                 of another, such as `./partner` for a folder of that name";
+                return Err(invalid("fusion.with", PARTNER, expected));
+            }
+            None => {}
+        }
         self.optim.validate()?;
         self.train.validate()?;
         let null = self.model.null_class();
@@ -233,6 +248,21 @@ impl RunConfig {
             return Err(invalid("train.sample_classes", class, &expected));
         }
         Ok(())
+    }
+
+    /// The shape of the partner; `None` if there is none.
+    pub fn partner_model(&self) -> Option<ModelConfig> {
+        self.partner.model(&self.model)
+    }
+
+    /// The networks of the run: one, or two.
+    pub fn roles(&self) -> &'static [Role] {
+        if self.partner.is_none() { &[Role::First] } else { &[Role::First, Role::Partner] }
+    }
+
+    /// Whether the partner draws along.
+    pub fn draws_with_partner(&self) -> bool {
+        self.fusion.with == PARTNER
     }
 
     /// The peak learning rate: `optim.lr`, or `blr·global_batch/256` where that is 0 (spec §3).
@@ -353,6 +383,7 @@ mod tests {
         config.objective.p_mean = 0.1;
         config.optim.ema_decay = vec![0.999];
         config.train.sample_classes = vec![1, 2];
+        config.partner.depth = Some(3);
         config.fusion.weight = WeightSchedule::Step { from: 0.0, to: 0.7, at: 0.5 };
         let text = config.to_toml().unwrap();
         assert_eq!(RunConfig::from_toml(&text).unwrap(), config);
@@ -374,6 +405,8 @@ mod tests {
             (message(|c| c.objective.t_eps = 2.0), "objective.t_eps = 2"),
             (message(|c| c.sample.steps = 0), "sample.steps = 0"),
             (message(|c| c.fusion.weight = WeightSchedule::Constant(2.0)), "fusion.weight = 2"),
+            (message(|c| c.fusion.with = "partner".into()), "fusion.with = partner"),
+            (message(|c| c.partner.num_heads = Some(7)), "partner.num_heads = 7: must divide"),
             (message(|c| c.optim.blr = f64::NAN), "optim.blr = NaN"),
             (message(|c| c.optim.lr = -1.0), "optim.lr = -1"),
             (message(|c| c.optim.betas[1] = 1.0), "optim.betas = 1"),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use jit_core::files::FileError;
 use jit_data::DataError;
 use jit_eval::EvalError;
+use jit_model::fusion::Mismatch;
 use jit_model::weights::WeightsError;
 
 use crate::compatibility::Difference;
@@ -26,6 +27,9 @@ pub enum TrainError {
     /// The file system refused.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Two networks cannot draw together.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
     /// Weights cannot be read or written.
     #[error(transparent)]
     Weights(#[from] WeightsError),

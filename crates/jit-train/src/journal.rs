@@ -45,6 +45,12 @@ impl Journal {
             ("speed/data_wait", report.data_wait),
         ];
         scalars.extend(report.auxiliary.map(|loss| ("train/auxiliary", loss)));
+        if let Some(partner) = &report.partner {
+            scalars.push(("partner/loss", partner.loss));
+            scalars.push(("partner/diffusion", partner.diffusion));
+            scalars.push(("partner/grad_norm", partner.grad_norm));
+            scalars.extend(partner.auxiliary.map(|loss| ("partner/auxiliary", loss)));
+        }
         let tags: Vec<String> =
             (0..report.loss_by_t.len()).map(|bin| format!("loss_by_t/0.{bin}")).collect();
         let by_t = tags.iter().zip(report.loss_by_t);

@@ -36,6 +36,24 @@ pub struct StepReport {
     pub data_wait: f64,
     /// Seconds spent on training steps since the run began, over all its continuations.
     pub elapsed: f64,
+    /// The same of the partner, where there is one; all above is of the first network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partner: Option<Losses>,
+}
+
+/// How well a network did in a step, before it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Mean total loss L_diff + λ·L_aux over the global batch.
+    pub loss: f64,
+    /// Mean diffusion loss.
+    pub diffusion: f64,
+    /// Mean auxiliary loss before its weight, where there is one.
+    pub auxiliary: Option<f64>,
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Mean diffusion loss of the images with t in each tenth of [0, 1]; none without such images.
+    pub loss_by_t: [Option<f64>; T_BINS],
 }
 
 /// What a run is about to do.

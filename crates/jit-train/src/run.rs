@@ -18,7 +18,7 @@ use jit_data::Dataset;
 
 use crate::checkpoint::{self, Checkpoint, write_json};
 use crate::compatibility::differences;
-use crate::config::RunConfig;
+use crate::config::{ConfigError, PARTNER, RunConfig};
 use crate::error::TrainError;
 use crate::observer::Observer;
 use crate::retention;
@@ -56,6 +56,16 @@ impl Run {
         observer: &mut dyn Observer,
     ) -> Result<Self, TrainError> {
         config.validate()?;
+        if !["", PARTNER].contains(&&*config.fusion.with) {
+            return Err(ConfigError::Value {
+                key: "fusion.with",
+                value: config.fusion.with,
+                expected: "`partner` or nothing in a run that trains; `jit sample --fuse` draws \
+                           with other models"
+                    .into(),
+            }
+            .into());
+        }
         let (have, need) = (config.model.num_classes, dataset.num_classes());
         if have < need {
             return Err(TrainError::Classes { have, need });

@@ -7,25 +7,19 @@ use std::time::{Duration, Instant};
 
 use jit_core::files::write_bytes_atomic;
 use jit_data::Dataset;
-use jit_model::denoiser::Batch;
-use jit_model::dropout::DropoutKeys;
-use jit_model::init::initial_values;
-use jit_model::net::{Keep, Mode};
-use jit_model::{Denoiser, Device, Grads, Params};
+use jit_model::Device;
 
-use crate::accumulate::accumulate;
 use crate::checkpoint::{self, Snapshot, State};
-use crate::config::RunConfig;
+use crate::config::{Role, RunConfig};
 use crate::error::TrainError;
 use crate::evaluation::{EvalReport, Evaluation};
-use crate::feed::{Feed, Micro};
+use crate::feed::Feed;
 use crate::journal::Journal;
+use crate::learner::Learners;
 use crate::observer::{Observer, Outcome, Plan, StepReport};
-use crate::optimizer::Optimizer;
 use crate::retention;
 use crate::run::Run;
 use crate::samples;
-use crate::tally::Tally;
 
 /// Trains in the folder `dir` until the run is finished or `stop` is set; goes on from the folder's
 /// newest checkpoint if it has one. `dataset` has been checked ([`Dataset::check`]). The run records
@@ -50,10 +44,7 @@ pub fn train<D: Device>(
 struct Trainer<'a, D: Device> {
     dev: &'a D,
     run: Run,
-    denoiser: Denoiser<D>,
-    params: Params<D>,
-    grads: Grads<D>,
-    optimizer: Optimizer<D>,
+    learners: Learners<D>,
     /// Steps done.
     step: u64,
     /// Seconds spent on them.
@@ -71,21 +62,7 @@ impl<'a, D: Device> Trainer<'a, D> {
     /// Initialises the weights, or restores everything from the run's checkpoint.
     fn new(dev: &'a D, run: Run) -> Result<Self, TrainError> {
         let config = &run.config;
-        let denoiser = Denoiser::new(dev, &config.model, &config.objective);
-        let registry = denoiser.registry();
-        let (params, optimizer) = match &run.resume {
-            Some(checkpoint) => {
-                let params = Params::upload(dev, registry, &checkpoint.weights(registry)?);
-                let state = checkpoint.optimizer(registry)?;
-                (params, Optimizer::restore(dev, registry, &state, &config.optim))
-            }
-            None => {
-                let values = initial_values(registry, config.train.seed);
-                let optimizer = Optimizer::new(dev, registry, &values, &config.optim);
-                (Params::upload(dev, registry, &values), optimizer)
-            }
-        };
-        let grads = Grads::zeros(dev, registry);
+        let learners = Learners::new(dev, config, run.resume.as_ref())?;
         let step = run.resume.as_ref().map_or(0, |c| c.state.step);
         let elapsed = run.resume.as_ref().map_or(0.0, |c| c.state.elapsed);
         let saved = run.resume.as_ref().map(|c| c.dir.clone());
@@ -95,20 +72,7 @@ impl<'a, D: Device> Trainer<'a, D> {
             _ => Some(Evaluation::new(config, &run.dataset)?),
         };
         let evaluated = journal.evaluated();
-        Ok(Self {
-            dev,
-            run,
-            denoiser,
-            params,
-            grads,
-            optimizer,
-            step,
-            elapsed,
-            saved,
-            journal,
-            evaluation,
-            evaluated,
-        })
+        Ok(Self { dev, run, learners, step, elapsed, saved, journal, evaluation, evaluated })
     }
 
     fn train(
@@ -124,7 +88,7 @@ impl<'a, D: Device> Trainer<'a, D> {
             total_steps: total,
             global_batch: config.train.global_batch,
             images,
-            parameters: self.denoiser.registry().numel(),
+            parameters: self.learners.parameters(),
         });
         // A run that was stopped while it drew images draws them now.
         let mut sampled = self.look_if_due(observer, stop)?;
@@ -159,9 +123,8 @@ impl<'a, D: Device> Trainer<'a, D> {
         let started = Instant::now();
         let mut data_wait = Duration::ZERO;
         let global_batch = self.run.config.train.global_batch;
-        let mut tally = Tally::default();
         let mut done = 0;
-        self.grads.clear(self.dev);
+        self.learners.iter_mut().for_each(|learner| learner.begin_step(self.dev));
         while done < global_batch {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -169,65 +132,51 @@ impl<'a, D: Device> Trainer<'a, D> {
             let waiting = Instant::now();
             let micro = feed.next_micro()?;
             data_wait += waiting.elapsed();
-            self.accumulate(&micro, &mut tally);
+            let train = &self.run.config.train;
+            for learner in self.learners.iter_mut() {
+                learner.accumulate(self.dev, &micro, train, self.step);
+            }
             done += micro.draw.t.len();
         }
 
         let (config, images) = (&self.run.config, self.run.dataset.len());
         let lr = config.learning_rate(config.epochs_before(self.step, images));
-        let auxiliary = tally.auxiliary();
-        let weight = f64::from(config.objective.auxiliary_weight);
-        let loss = tally.diffusion() + auxiliary.map_or(0.0, |aux| weight * aux);
-        self.require_finite("the loss", loss, lr)?;
-        let grad_norm = self.optimizer.grad_norm(self.dev, &self.grads);
-        self.require_finite("the gradient's norm", grad_norm, lr)?;
-        let registry = self.denoiser.registry();
-        self.optimizer.step(self.dev, registry, &mut self.params, &self.grads, grad_norm, lr);
+        // All are examined before the first moves.
+        let losses = self.learners.iter().map(|learner| {
+            let losses = learner.losses(self.dev);
+            let [loss, norm] = match learner.role() {
+                Role::First => ["the loss", "the gradient's norm"],
+                Role::Partner => ["the partner's loss", "the norm of the partner's gradient"],
+            };
+            self.require_finite(loss, losses.loss, lr)?;
+            self.require_finite(norm, losses.grad_norm, lr)?;
+            Ok(losses)
+        });
+        let losses = losses.collect::<Result<Vec<_>, TrainError>>()?;
+        for (learner, losses) in self.learners.iter_mut().zip(&losses) {
+            learner.step(self.dev, losses.grad_norm, lr);
+        }
 
         self.step += 1;
         let seconds = started.elapsed().as_secs_f64();
         self.elapsed += seconds;
-        let (loss_by_t, images_by_t) = tally.by_t();
+        let mut losses = losses.into_iter();
+        let first = losses.next().unwrap_or_default();
         Ok(Some(StepReport {
             step: self.step,
             epoch: self.run.config.epochs_before(self.step, images),
-            loss,
-            diffusion: tally.diffusion(),
-            auxiliary,
+            loss: first.loss,
+            diffusion: first.diffusion,
+            auxiliary: first.auxiliary,
             lr,
-            grad_norm,
-            loss_by_t,
-            images_by_t,
+            grad_norm: first.grad_norm,
+            loss_by_t: first.loss_by_t,
+            images_by_t: self.learners.first().images_by_t(),
             images_per_second: global_batch as f64 / seconds,
             data_wait: data_wait.as_secs_f64(),
             elapsed: self.elapsed,
+            partner: losses.next(),
         }))
-    }
-
-    /// Adds a micro-batch to the gradient and to the losses.
-    fn accumulate(&mut self, micro: &Micro, tally: &mut Tally) {
-        let train = &self.run.config.train;
-        let draw = &micro.draw;
-        let first = micro.first as u64;
-        let dropout = DropoutKeys {
-            seed: train.seed,
-            step: self.step,
-            samples: (first..first + draw.t.len() as u64).collect(),
-            pass: 0,
-        };
-        let keep = if train.checkpoint_blocks { Keep::Input } else { Keep::Everything };
-        let mode = Mode { dropout: Some(&dropout), keep };
-        let batch = Batch {
-            x: &micro.x,
-            noise: &draw.noise,
-            t: &draw.t,
-            labels: &draw.labels,
-            rotation: &draw.rotation,
-        };
-        let (dev, images) = (self.dev, train.global_batch);
-        let (params, grads) = (&self.params, &mut self.grads);
-        let losses = accumulate(dev, &self.denoiser, params, grads, batch, images, mode);
-        tally.add(&draw.t, &losses);
     }
 
     /// Stops a run that has diverged, before it spoils its weights or its checkpoints.
@@ -249,9 +198,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         }
         let (config, images) = (&self.run.config, self.run.dataset.len());
         // The last step's update may have overflowed although its loss was finite.
-        let squares: f64 =
-            self.params.iter_mut().map(|w| self.dev.sum_squares(self.dev.value(w))).sum();
-        if !squares.is_finite() {
+        if !self.learners.iter_mut().all(|learner| learner.is_finite(self.dev)) {
             let step = self.step;
             let last = config.epochs_before(step.saturating_sub(1), images);
             let (lr, last_good) = (config.learning_rate(last), self.saved.clone());
@@ -271,14 +218,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         };
         let path = checkpoint::save(
             &checkpoints,
-            Snapshot {
-                dev: self.dev,
-                registry: self.denoiser.registry(),
-                params: &self.params,
-                optimizer: &self.optimizer,
-                config,
-                state,
-            },
+            Snapshot { dev: self.dev, learned: self.learners.learned(), config, state },
         )?;
         retention::prune(&checkpoints, config.train.keep_last)?;
         observer.checkpoint(self.step, &path);
@@ -331,22 +271,13 @@ impl<'a, D: Device> Trainer<'a, D> {
             return Ok(Some(path));
         }
         observer.sampling(self.step);
-        let averaged = self.averaged();
-        let params = averaged.as_ref().unwrap_or(&self.params);
-        let sampler = self.denoiser.sampler(self.dev, params, &config.sample);
+        let averaged = self.learners.averaged(self.dev, config);
+        let sampler = self.learners.sampler(self.dev, &averaged, config);
         let Some(grid) = samples::draw(&sampler, config, stop)? else { return Ok(None) };
         write_bytes_atomic(&path, &grid.png)?;
         self.journal.samples(self.step, &grid)?;
         observer.samples(self.step, &path);
         Ok(Some(path))
-    }
-
-    /// The first average of the weights, if the run keeps any.
-    fn averaged(&self) -> Option<Params<D>> {
-        (!self.run.config.optim.ema_decay.is_empty()).then(|| {
-            let values = self.optimizer.average(self.dev, &self.params, 0);
-            Params::upload(self.dev, self.denoiser.registry(), &values)
-        })
     }
 
     /// Evaluates what the weights of this step draw, unless that was done; false if `stop` was set
@@ -363,9 +294,8 @@ impl<'a, D: Device> Trainer<'a, D> {
         observer.evaluating(self.step);
         let started = Instant::now();
         let config = &self.run.config;
-        let averaged = self.averaged();
-        let params = averaged.as_ref().unwrap_or(&self.params);
-        let sampler = self.denoiser.sampler(self.dev, params, &config.sample);
+        let averaged = self.learners.averaged(self.dev, config);
+        let sampler = self.learners.sampler(self.dev, &averaged, config);
         let Some(report) = evaluation.run(&sampler, config, stop)? else { return Ok(false) };
         let report = EvalReport {
             step: self.step,

@@ -17,12 +17,23 @@ use crate::source;
 /// A configuration or checkpoint that cannot be read or is not valid.
 pub fn run(args: &InfoArgs, out: &mut dyn Write) -> Outcome {
     if let Some(path) = &args.checkpoint {
-        return report(&source::open(path, None, &args.config)?.config, out);
+        return report_all(source::open(path, None, &args.config)?.config, out);
     }
     let options = run_options();
     let config: RunConfig = args.config.layers(&options)?.build().map_err(Failure::usage)?;
     config.validate().map_err(Failure::usage)?;
-    report(&config, out)
+    report_all(config, out)
+}
+
+/// The costs of the model and, where one is trained along, of its partner.
+fn report_all(mut config: RunConfig, out: &mut dyn Write) -> Outcome {
+    report(&config, out)?;
+    if let Some(partner) = config.partner_model() {
+        writeln!(out, "\nthe partner")?;
+        config.model = partner;
+        report(&config, out)?;
+    }
+    Ok(())
 }
 
 fn report(config: &RunConfig, out: &mut dyn Write) -> Outcome {

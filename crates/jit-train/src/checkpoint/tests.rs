@@ -10,7 +10,7 @@ use std::time::Duration;
 use jit_model::{Cpu, Denoiser};
 
 use super::{Checkpoint, folder_name, latest, list};
-use crate::config::RunConfig;
+use crate::config::{Role, RunConfig};
 use crate::error::TrainError;
 use crate::observer::Observer;
 use crate::testing::{digits, small};
@@ -144,7 +144,7 @@ fn another_networks_weights_are_named() {
         let mut other = config.clone();
         change(&mut other);
         let denoiser = Denoiser::new(&Cpu::F32, &other.model, &other.objective);
-        checkpoint.weights(denoiser.registry()).unwrap_err().to_string()
+        checkpoint.weights(Role::First, denoiser.registry()).unwrap_err().to_string()
     };
     let wider = message(|c| c.model.num_classes = 11);
     assert!(wider.contains("embedding_table.weight` of shape [11, 16]"), "{wider}");

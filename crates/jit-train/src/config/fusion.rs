@@ -4,13 +4,18 @@ use jit_model::fusion::{Fusion, FusionMode, WeightSchedule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// What [`FusionConfig::with`] calls the run's own second model.
+pub const PARTNER: &str = "partner";
+
 /// A second model to draw with, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FusionConfig {
-    /// A second model that draws along: a run's folder, a checkpoint's folder or a weight file; empty for none.
+    /// A second model that draws along: a run's folder, a checkpoint's folder, a weight file, or `partner` for the
+    /// one that was trained along (`[partner]`; the only one that draws while a run trains); empty for none.
     pub with: String,
-    /// Which of its weights, such as `model` or `ema-0.9999`; empty for its first average.
+    /// Which of its weights, such as `model` or `ema-0.9999`; empty for its first average, and of a `partner` for the
+    /// same as of the first model.
     pub average: String,
     /// How the clean images that both predict become one: `blend` is (1 − w)·A + w·B, `guide` is A + w·(A − B).
     pub mode: FusionMode,

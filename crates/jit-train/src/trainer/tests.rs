@@ -1,17 +1,20 @@
 //! Whole runs of a tiny network on the embedded digits.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jit_model::Cpu;
+use jit_model::config::{MlpKind, PatchEmbedKind};
+use jit_model::fusion::WeightSchedule;
 use jit_model::objective::Auxiliary;
 use jit_model::weights::File;
 use serde_json::Value;
 
 use super::train;
 use crate::checkpoint;
-use crate::config::{PrecisionChoice, RunConfig, Schedule};
+use crate::config::{PARTNER, PrecisionChoice, RunConfig, Schedule};
 use crate::error::TrainError;
 use crate::observer::{Observer, Outcome, Silent, StepReport};
 use crate::testing::{digits, small};
@@ -258,4 +261,100 @@ fn the_effective_configuration_is_one_that_can_be_given_back() {
     let manifest = fs::read(dir.path().join("manifest.json")).unwrap();
     let manifest: jit_data::Manifest = serde_json::from_slice(&manifest).unwrap();
     assert_eq!(manifest.images.len(), 80);
+}
+
+/// A partner of another width, patch, MLP and embedding.
+fn with_partner(config: &RunConfig) -> RunConfig {
+    let mut config = config.clone();
+    config.partner.mlp = Some(MlpKind::Bottleneck);
+    config.partner.patch_embed = Some(PatchEmbedKind::Silu);
+    config.partner.patch_size = Some(7);
+    config.partner.hidden_size = Some(24);
+    config
+}
+
+#[test]
+fn two_that_train_together_end_as_each_does_alone() {
+    // Micro-batches, dropout, dropped labels, rotations, clipping: nothing couples the two.
+    let mut config = small();
+    config.train.batch_size = 12;
+    config.train.sample_count = 2;
+    config.optim.clip_norm = 1.0;
+    config.objective.auxiliary = Auxiliary::Rotation;
+    let joint_config = with_partner(&config);
+    let [first, partner, joint] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let alone = RunConfig { model: joint_config.partner_model().unwrap(), ..config.clone() };
+    assert_eq!(run(first.path(), &config, 99).unwrap(), Outcome::Finished { step: 10 });
+    run(partner.path(), &alone, 99).unwrap();
+    run(joint.path(), &joint_config, 99).unwrap();
+
+    let joint_tensors: BTreeMap<_, _> = tensors(joint.path()).into_iter().collect();
+    for (dir, prefix) in [(first.path(), ""), (partner.path(), "partner-")] {
+        for (name, bytes) in tensors(dir) {
+            assert!(joint_tensors[&format!("{prefix}{name}")] == bytes, "{prefix}{name} differs");
+        }
+    }
+    assert_eq!(joint_tensors.len(), 8, "weights, two averages, moments: twice");
+    assert_ne!(joint_tensors["model.safetensors"], joint_tensors["partner-model.safetensors"]);
+
+    let [first, partner, joint] = [first, partner, joint].map(|dir| {
+        let grid = fs::read(dir.path().join("samples.png")).unwrap();
+        (metrics(dir.path()), grid)
+    });
+    assert_eq!(joint.1, first.1, "the first network draws the grids");
+    for ((one, two), mut both) in first.0.iter().zip(&partner.0).zip(joint.0) {
+        let beside = both.as_object_mut().unwrap().remove("partner").unwrap();
+        assert_eq!(*one, both);
+        for key in ["loss", "diffusion", "auxiliary", "grad_norm", "loss_by_t"] {
+            assert_eq!(two[key], beside[key], "{key}");
+        }
+    }
+}
+
+#[test]
+fn two_that_train_together_go_on_in_the_same_bits() {
+    let mut config = with_partner(&small());
+    config.fusion.with = PARTNER.into();
+    config.train.sample_every = 4;
+    config.train.sample_count = 2;
+    let [whole, parts, other] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    run(whole.path(), &config, 99).unwrap();
+    for step in [1, 5] {
+        assert_eq!(run(parts.path(), &config, step).unwrap(), Outcome::Stopped { step });
+    }
+    run(parts.path(), &config, 99).unwrap();
+    assert_eq!(tensors(whole.path()), tensors(parts.path()));
+    assert_eq!(metrics(whole.path()), metrics(parts.path()));
+    let grid = |dir: &Path| fs::read(dir.join("samples.png")).unwrap();
+    assert_eq!(grid(whole.path()), grid(parts.path()));
+    // The grids are of both, as `[fusion]` says.
+    config.fusion.weight = WeightSchedule::Constant(0.0);
+    run(other.path(), &config, 99).unwrap();
+    assert_ne!(grid(whole.path()), grid(other.path()));
+    assert_eq!(tensors(whole.path()), tensors(other.path()), "drawing does not enter training");
+
+    let message = |config: &RunConfig| run(whole.path(), config, 99).unwrap_err().to_string();
+    let alone = RunConfig { partner: Default::default(), fusion: Default::default(), ..config };
+    let expected = "partner.mlp: started with \"bottleneck\", now unset";
+    assert!(message(&alone).contains(expected), "{}", message(&alone));
+    let mut elsewhere = with_partner(&alone);
+    elsewhere.fusion.with = "runs/b".into();
+    assert!(message(&elsewhere).starts_with("fusion.with = runs/b: expected `partner`"));
+}
+
+#[test]
+fn a_checkpoint_without_its_partner_is_damaged() {
+    let config = with_partner(&small());
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), &config, 1).unwrap();
+    let path = dir.path().join("checkpoints").join(checkpoint::folder_name(1)).join("state.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("partner-optimizer", "another-optimizer")).unwrap();
+    fs::rename(
+        path.with_file_name("partner-optimizer.safetensors"),
+        path.with_file_name("another-optimizer.safetensors"),
+    )
+    .unwrap();
+    let message = run(dir.path(), &config, 2).unwrap_err().to_string();
+    assert!(message.contains("does not list `partner-optimizer.safetensors`"), "{message}");
 }
