@@ -137,11 +137,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Up to `LANES` values of `src`, zeros beyond its end.
     #[inline(always)]
     fn load_partial(self, src: &[f32]) -> Self::V {
-        let mut lanes = [0.0; MAX_LANES];
-        for (lane, value) in lanes.iter_mut().zip(&src[..src.len().min(Self::LANES)]) {
-            *lane = *value;
-        }
-        self.load(&lanes)
+        self.load(&padded(&src[..src.len().min(Self::LANES)]))
     }
 
     /// As much of `v` as fits into `dst`.
@@ -150,9 +146,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
         let mut lanes = [0.0; MAX_LANES];
         self.store(v, &mut lanes);
         let len = dst.len().min(Self::LANES);
-        for (value, lane) in dst[..len].iter_mut().zip(&lanes) {
-            *value = *lane;
-        }
+        copy_front(&lanes, &mut dst[..len]);
     }
 
     /// The largest lane; which one is unspecified if any is NaN.
@@ -170,6 +164,22 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
 /// The widest vector's lanes.
 pub const MAX_LANES: usize = 16;
+
+// The two below run at most once a row: kept out of the loops, whose registers they would take.
+
+#[cold]
+#[inline(never)]
+fn padded(src: &[f32]) -> [f32; MAX_LANES] {
+    let mut lanes = [0.0; MAX_LANES];
+    lanes[..src.len()].copy_from_slice(src);
+    lanes
+}
+
+#[cold]
+#[inline(never)]
+fn copy_front(lanes: &[f32; MAX_LANES], dst: &mut [f32]) {
+    dst.copy_from_slice(&lanes[..dst.len()]);
+}
 
 /// Defines functions `fn name(level: Level, ..)` that run the generic kernel `name_of_kernel(token,
 /// ..)` compiled for `level`'s instruction set. See the [module](self) for an example.
@@ -222,7 +232,7 @@ mod tests {
 
     simd_kernel! {
         fn arithmetic(level; a: &[f32], b: &[f32]) -> Vec<Vec<f32>> = arithmetic_kernel;
-        fn partial(level; n: usize) -> (f32, f32, Vec<f32>) = partial_kernel;
+        fn partial(level; n: usize) -> (f32, f32, Vec<f32>, Vec<f32>) = partial_kernel;
         fn transposed(level; src: &[f32], stride: usize, dst: &mut [f32]) -> usize
             = transposed_kernel;
     }
@@ -284,12 +294,12 @@ mod tests {
     }
 
     #[inline(always)]
-    fn partial_kernel<S: Simd>(s: S, n: usize) -> (f32, f32, Vec<f32>) {
-        let src: Vec<f32> = (0..n).map(|i| i as f32 - 3.0).collect();
+    fn partial_kernel<S: Simd>(s: S, n: usize) -> (f32, f32, Vec<f32>, Vec<f32>) {
+        let src: Vec<f32> = (0..n.min(S::LANES)).map(|i| i as f32 - 3.0).collect();
         let v = s.load_partial(&src);
-        let mut dst = vec![9.0; n];
+        let mut dst = vec![9.0; src.len()];
         s.store_partial(v, &mut dst);
-        (s.sum(v), s.max_lane(v), dst)
+        (s.sum(v), s.max_lane(v), src, dst)
     }
 
     #[test]
@@ -334,11 +344,12 @@ mod tests {
     #[test]
     fn partial_vectors_are_zero_filled_and_stop_at_the_end_of_the_slice() {
         for level in Level::all() {
-            for n in 0..4 {
-                let src: Vec<f32> = (0..n).map(|i| i as f32 - 3.0).collect();
-                let (sum, max, dst) = partial(level, n);
+            for n in [0, 1, 2, 3, 5, 7, 8, 11, 15, 16] {
+                let (sum, max, src, dst) = partial(level, n);
                 assert_eq!(sum, src.iter().sum::<f32>(), "{level}");
-                assert_eq!(max, if n < 4 { 0.0 } else { src[n - 1] }, "{level}");
+                let lanes = partial(level, usize::MAX).2.len();
+                let zero = if src.len() < lanes { 0.0 } else { f32::NEG_INFINITY };
+                assert_eq!(max, src.iter().copied().fold(zero, f32::max), "{level}");
                 assert_eq!(dst, src, "{level}");
             }
         }

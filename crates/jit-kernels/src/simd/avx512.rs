@@ -62,7 +62,7 @@ impl Avx512Bf16 {
     pub fn zip_pairs(self, low: &[f32], high: &[f32], out: &mut [f32]) {
         assert!(low.len() == out.len() && high.len() == out.len());
         for i in (0..out.len()).step_by(16) {
-            let mask = u16::MAX >> (16 - (out.len() - i).min(16));
+            let mask = first_lanes(out.len() - i);
             // Within the slices, for the lanes of the mask.
             avx512!({
                 let low = _mm512_maskz_loadu_ps(mask, low.as_ptr().add(i));
@@ -88,6 +88,12 @@ impl Avx512Bf16 {
     }
 }
 
+/// The mask of the first `len` lanes, all of them from 16 on.
+#[inline(always)]
+fn first_lanes(len: usize) -> __mmask16 {
+    if len < 16 { (1 << len) - 1 } else { __mmask16::MAX }
+}
+
 macro_rules! simd {
     ($token:ident) => {
         impl Simd for $token {
@@ -105,6 +111,16 @@ macro_rules! simd {
             #[inline(always)]
             unsafe fn store_ptr(self, v: __m512, dst: *mut f32) {
                 avx512!(_mm512_storeu_ps(dst, v))
+            }
+            #[inline(always)]
+            fn load_partial(self, src: &[f32]) -> __m512 {
+                // Lanes beyond the mask are not read.
+                avx512!(_mm512_maskz_loadu_ps(first_lanes(src.len()), src.as_ptr()))
+            }
+            #[inline(always)]
+            fn store_partial(self, v: __m512, dst: &mut [f32]) {
+                // Lanes beyond the mask are not written.
+                avx512!(_mm512_mask_storeu_ps(dst.as_mut_ptr(), first_lanes(dst.len()), v));
             }
             #[inline(always)]
             fn splat(self, x: f32) -> __m512 {
