@@ -7,6 +7,7 @@ pub mod plain;
 use crate::{
     cpu::Level,
     gemm::{MatRef, PackedB, Precision, Rows, Store, Target, bf16::Format, multiply},
+    simd::{MAX_LANES, Simd, simd_kernel},
 };
 
 /// The geometry of a convolution.
@@ -126,7 +127,7 @@ impl Rows for Patches<'_> {
     fn pack(
         &self,
         format: Format,
-        _level: Level,
+        level: Level,
         mr: usize,
         row: usize,
         rows: usize,
@@ -136,13 +137,29 @@ impl Rows for Patches<'_> {
     ) {
         assert_eq!(format, Format::Plain, "filters are packed in f32");
         let span = Span { row, rows, col, cols };
-        match mr {
-            4 => self.pack_strips::<4>(span, strips),
-            6 => self.pack_strips::<6>(span, strips),
-            8 => self.pack_strips::<8>(span, strips),
-            12 => self.pack_strips::<12>(span, strips),
-            _ => unreachable!("no tile has {mr} rows"),
-        }
+        pack_patches(level, mr, self, span, strips);
+    }
+}
+
+simd_kernel! {
+    fn pack_patches(level; mr: usize, patches: &Patches<'_>, span: Span, strips: &mut [f32])
+        = pack_patches_kernel;
+}
+
+#[inline(always)]
+fn pack_patches_kernel<S: Simd>(
+    s: S,
+    mr: usize,
+    patches: &Patches<'_>,
+    span: Span,
+    strips: &mut [f32],
+) {
+    match mr {
+        4 => pack_strips::<S, 4>(s, patches, span, strips),
+        6 => pack_strips::<S, 6>(s, patches, span, strips),
+        8 => pack_strips::<S, 8>(s, patches, span, strips),
+        12 => pack_strips::<S, 12>(s, patches, span, strips),
+        _ => unreachable!("no tile has {mr} rows"),
     }
 }
 
@@ -155,30 +172,42 @@ struct Span {
     cols: usize,
 }
 
-impl Patches<'_> {
-    fn pack_strips<const MR: usize>(&self, span: Span, strips: &mut [f32]) {
-        let channels = self.shape.channels;
-        for (i, strip) in strips.chunks_exact_mut(span.cols * MR).enumerate() {
-            let first = span.row + i * MR;
-            let count = MR.min(span.row + span.rows - first);
-            let corners: [Corner; MR] =
-                std::array::from_fn(|lane| self.corner(first + lane.min(count - 1)));
-            // Runs of channels that lie side by side in the image.
-            let mut col = span.col;
-            while col < span.col + span.cols {
-                let (tap, channel) = (col / channels, col % channels);
-                let run = (channels - channel).min(span.col + span.cols - col);
-                let out = &mut strip[(col - span.col) * MR..][..run * MR];
-                let sources = std::array::from_fn(|lane| {
-                    if lane < count { self.tap(corners[lane], tap, channel, run) } else { None }
-                });
-                interleave::<MR>(sources, out);
-                col += run;
+/// Strips one after the other, each from its first inner index to its last: what a vector writes
+/// beyond the lanes of a strip is written over by what comes next.
+#[inline(always)]
+fn pack_strips<S: Simd, const MR: usize>(
+    s: S,
+    patches: &Patches<'_>,
+    span: Span,
+    strips: &mut [f32],
+) {
+    let channels = patches.shape.channels;
+    for first in (0..span.rows).step_by(MR) {
+        let start = first * span.cols;
+        let count = MR.min(span.rows - first);
+        let mut corners = [Corner { image: 0, y: 0, x: 0 }; MR];
+        for (lane, corner) in corners[..count].iter_mut().enumerate() {
+            *corner = patches.corner(span.row + first + lane);
+        }
+        // Runs of channels that lie side by side in the image.
+        let mut col = span.col;
+        while col < span.col + span.cols {
+            let (tap, channel) = (col / channels, col % channels);
+            let run = (channels - channel).min(span.col + span.cols - col);
+            let mut sources = [None; MR];
+            for (source, corner) in sources[..count].iter_mut().zip(corners) {
+                *source = patches.tap(corner, tap, channel, run);
             }
+            let out = &mut strips[start + (col - span.col) * MR..];
+            interleave::<S, MR>(s, sources, run, out);
+            col += run;
         }
     }
+}
 
+impl Patches<'_> {
     /// Where the patch of an output starts; above and left of the image where it is padded.
+    #[inline(always)]
     fn corner(&self, row: usize) -> Corner {
         let [height, width] = self.shape.output();
         let (image, y, x) = (row / (height * width), row / width % height, row % width);
@@ -189,6 +218,7 @@ impl Patches<'_> {
     }
 
     /// `run` channels of a pixel of a patch, or `None` in the padding.
+    #[inline(always)]
     fn tap(&self, corner: Corner, tap: usize, channel: usize, run: usize) -> Option<&[f32]> {
         let s = &self.shape;
         let (y, x) = (
@@ -211,39 +241,50 @@ struct Corner {
     x: isize,
 }
 
-/// `out[c][lane] = sources[lane][c]`, zero where there is no source.
+/// `out[c][lane] = sources[lane][c]` for `run` channels c, zero where there is no source. Vectors of
+/// channels are turned in registers, and may stick out into what follows in `out`.
 #[inline(always)]
-fn interleave<const MR: usize>(sources: [Option<&[f32]>; MR], out: &mut [f32]) {
-    if let Some(sources) = all(sources) {
-        let run = out.len() / MR;
-        let sources = sources.map(|source| &source[..run]);
-        for (c, out) in out.chunks_exact_mut(MR).enumerate() {
-            for lane in 0..MR {
-                out[lane] = sources[lane][c];
+fn interleave<S: Simd, const MR: usize>(
+    s: S,
+    sources: [Option<&[f32]>; MR],
+    run: usize,
+    out: &mut [f32],
+) {
+    let mut done = 0;
+    while done + S::LANES <= run {
+        // The last lanes first, since they are what sticks out.
+        for lane in (0..MR).step_by(S::LANES).rev() {
+            let at = done * MR + lane;
+            if at + (S::LANES - 1) * MR + S::LANES > out.len() {
+                return interleave_rest::<MR>(&sources, done, run, out);
             }
-        }
-        return;
-    }
-    for (lane, source) in sources.into_iter().enumerate() {
-        match source {
-            Some(source) => {
-                for (out, value) in out.chunks_exact_mut(MR).zip(source) {
-                    out[lane] = *value;
+            let mut columns = [s.splat(0.0); MAX_LANES];
+            for i in 0..S::LANES.min(MR - lane) {
+                if let Some(source) = sources[lane + i] {
+                    columns[i] = s.load(&source[done..]);
                 }
             }
-            None => out.chunks_exact_mut(MR).for_each(|out| out[lane] = 0.0),
+            // SAFETY: the last of the rows of the transposed block ends within `out`.
+            unsafe { s.store_transposed(&columns, out.as_mut_ptr().add(at), MR) };
         }
+        done += S::LANES;
     }
+    interleave_rest::<MR>(&sources, done, run, out);
 }
 
-/// All of them, or nothing.
+/// The channels from `done` on, one by one.
 #[inline(always)]
-fn all<const MR: usize>(sources: [Option<&[f32]>; MR]) -> Option<[&[f32]; MR]> {
-    let mut whole: [&[f32]; MR] = [&[]; MR];
-    for (whole, source) in whole.iter_mut().zip(sources) {
-        *whole = source?;
+fn interleave_rest<const MR: usize>(
+    sources: &[Option<&[f32]>; MR],
+    done: usize,
+    run: usize,
+    out: &mut [f32],
+) {
+    for (lane, source) in sources.iter().enumerate() {
+        for c in done..run {
+            out[c * MR + lane] = source.map_or(0.0, |source| source[c]);
+        }
     }
-    Some(whole)
 }
 
 #[cfg(test)]
@@ -279,10 +320,16 @@ mod tests {
             let [h, w] = shape.output();
             let all = first + outputs + extra;
             let mut want = random(seed ^ 2, batch * h * w * all);
-            let mut have = want.clone();
+            let fresh = want.clone();
             plain::conv_relu(&x, shape, &weights, &bias, &mut want, all, first);
-            conv_relu(&x, shape, &Filters::new(&weights, bias), &mut have, all, first);
-            assert_close(&have, &want, 3e-6);
+            let matrix = MatRef::row_major(&weights, outputs, shape.patch()).transposed();
+            for level in Level::all() {
+                let panels = PackedB::at_level(level, matrix, Precision::F32);
+                let mut have = fresh.clone();
+                let filters = Filters { panels, bias: bias.clone() };
+                conv_relu(&x, shape, &filters, &mut have, all, first);
+                assert_close(&have, &want, 3e-6);
+            }
         }
     }
 
