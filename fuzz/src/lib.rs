@@ -1,0 +1,57 @@
+//! What the fuzz targets share: bytes as a file, and archives around bytes. A valid checksum lets the
+//! fuzzer reach what lies behind it.
+
+use std::io::{Cursor, Write};
+use std::path::Path;
+
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+/// Calls `read` with the path of a file of these bytes.
+pub fn with_file(bytes: &[u8], read: impl FnOnce(&Path)) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("file");
+    std::fs::write(&path, bytes).expect("a temporary file");
+    read(&path);
+}
+
+/// A zip archive of these entries.
+pub fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in entries {
+        zip.start_file(*name, SimpleFileOptions::default()).expect("an entry");
+        zip.write_all(bytes).expect("an entry's bytes");
+    }
+    zip.finish().expect("a directory").into_inner()
+}
+
+/// Reads every array of an `.npz`, and what it says as statistics and as images.
+pub fn read_npz(path: &Path) {
+    if let Ok(npz) = jit_model::weights::Npz::open(path) {
+        for name in npz.names() {
+            if let Ok(array) = npz.array(&name) {
+                assert_eq!(array.shape.iter().product::<usize>(), array.data.len());
+            }
+        }
+    }
+    let _ = jit_eval::Stats::read(path);
+    let images = path.with_extension("npz");
+    if std::fs::rename(path, &images).is_ok()
+        && let Ok(source) = jit_eval::Source::open(&images)
+    {
+        let _ = source.for_each(None, &mut |_| Ok(()));
+    }
+}
+
+/// Reads every tensor of a file of weights, and the state of a model in it.
+pub fn read_weights(path: &Path) {
+    if let Ok(file) = jit_model::weights::File::open(path) {
+        for name in file.names() {
+            let _ = file.info(&name);
+            if let Ok(tensor) = file.tensor(&name) {
+                assert_eq!(tensor.shape.iter().product::<usize>(), tensor.data.len());
+            }
+        }
+    }
+    let _ = jit_model::weights::load_state(path, None);
+}
