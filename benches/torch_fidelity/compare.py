@@ -1,10 +1,18 @@
 """Every metric and its speed beside torch-fidelity's: the same files, the same weights, two threads.
 
-    python3 benches/torch_fidelity/compare.py [--jit target/release/jit] [--images 300] [--venv DIR]
+    cargo build --release && cargo build --release -p jit-eval --example features_bench
+    python3 benches/torch_fidelity/compare.py [--images 300] [--venv DIR] [--only PART] [--rounds 3]
 
-Sets up a throw-away environment unless --venv names one, makes two folders of pictures and the weights of a
-formula (nothing is downloaded but the packages), runs both programs as whole processes, alternately, and
-prints two tables. Neither program's features are kept between runs.
+Sets up a throw-away environment unless --venv names one, makes two folders of pictures, the weights of a
+formula and random features (nothing is downloaded but the packages), runs all programs as whole processes,
+alternately, and prints two tables. Neither program's features are kept between runs. The parts are
+
+    metrics           every metric of both folders, once
+    inception         Inception features of a folder, also by OpenVINO (in f32); once more of a quarter of it,
+                      so that the rate without starting and compiling is known, too
+    vgg16             VGG16 features of both folders, with precision and recall
+    fid               FID of 2 x 10000 features of 2048 values
+    precision-recall  precision and recall of 2 x 10000 features of 4096 values
 """
 
 import argparse
@@ -19,7 +27,12 @@ import venv
 import zlib
 from pathlib import Path
 
-PACKAGES = ["torch", "torchvision", "torch-fidelity==0.4.0", "numpy", "pillow"]
+PACKAGES = ["torch", "torchvision", "torch-fidelity==0.4.0", "openvino", "numpy", "pillow"]
+PARTS = ["metrics", "inception", "vgg16", "fid", "precision-recall"]
+# Rows and values of the random features.
+FEATURES = {"fid": (10000, 2048), "precision-recall": (10000, 4096)}
+BATCH = 16
+INCEPTION = "inception, {} pictures"
 
 
 def main():
@@ -27,29 +40,49 @@ def main():
     if args.worker:
         return worker(args)
     with tempfile.TemporaryDirectory() as scratch:
-        scratch = Path(scratch)
+        scratch = args.scratch or Path(scratch)
+        scratch.mkdir(exist_ok=True)
         python = environment(args.venv or scratch / "venv")
-        run([python, __file__, "--worker", "prepare", "--folder", scratch, "--images", str(args.images)])
         rows, speeds = [], []
-        for extractor in ("inception", "vgg16"):
-            rows += compare(args, python, scratch, extractor, speeds)
-        print("\n| metric | torch-fidelity | jit | difference |\n|---|---|---|---|")
+        for part in args.only or PARTS:
+            run([python, *worker_command(args, scratch, f"prepare {part}")])
+            if part == "metrics":
+                rows += all_metrics(args, python, scratch)
+            elif part == "inception":
+                for folder, count in (("generated", args.images), ("few", args.images // 4)):
+                    speeds += race(args, INCEPTION.format(count), extraction(args, python, scratch, folder))
+            else:
+                speeds += race(args, describe(args, part), programs(args, python, scratch, part))
+        if rows:
+            print("\n| metric | torch-fidelity | jit | difference |\n|---|---|---|---|")
         for name, theirs, ours in rows:
             print(f"| {name} | {theirs:.9g} | {ours:.9g} | {abs(ours - theirs) / max(abs(theirs), 1e-12):.1e} |")
-        print("\n| whole process | torch-fidelity | jit | ratio | memory |\n|---|---|---|---|---|")
-        for name, theirs, ours, memory in speeds:
-            print(f"| {name} | {theirs:.1f} s | {ours:.1f} s | {theirs / ours:.2f}x | {memory[0]:.2f} / {memory[1]:.2f} GiB |")
+        if speeds:
+            print("\n| whole process | program | time | of jit's | peak memory |\n|---|---|---|---|---|")
+        for name, program, seconds, ratio, memory in speeds:
+            print(f"| {name} | {program} | {seconds:.1f} s | {ratio:.2f}x | {memory:.2f} GiB |")
+        whole = {program: seconds for name, program, seconds, *_ in speeds if name == INCEPTION.format(args.images)}
+        few = {program: seconds for name, program, seconds, *_ in speeds if name == INCEPTION.format(args.images // 4)}
+        for program in whole:
+            rate = (args.images - args.images // 4) / (whole[program] - few[program])
+            print(f"{program}: {rate:.1f} pictures a second once it runs")
 
 
 def parser():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--jit", default="target/release/jit")
+    p.add_argument("--jit", type=Path, default="target/release/jit")
     p.add_argument("--venv", type=Path, help="an environment to use or to make")
+    p.add_argument("--scratch", type=Path, help="a folder to keep the pictures and weights in")
     p.add_argument("--images", type=int, default=300, help="pictures of each folder")
     p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--only", action="append", choices=PARTS, help="a part; repeatable")
     p.add_argument("--worker", help=argparse.SUPPRESS)
     p.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return p
+
+
+def worker_command(args, scratch, work):
+    return [__file__, "--worker", work, "--folder", scratch, "--images", args.images]
 
 
 def environment(folder):
@@ -66,7 +99,7 @@ def run(command, **kwargs):
 
 def timed(command):
     """Output, seconds and peak memory in GiB of a whole process."""
-    env = dict(os.environ, OMP_NUM_THREADS="2", MKL_NUM_THREADS="2")
+    env = dict(os.environ, OMP_NUM_THREADS="2", MKL_NUM_THREADS="2", RAYON_NUM_THREADS="2")
     started = time.time()
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen([str(c) for c in command], stdout=out, env=env)
@@ -75,66 +108,152 @@ def timed(command):
         out.seek(0)
         if status:
             sys.exit(f"{command[0]} failed")
-        return json.loads(out.read()), seconds, usage.ru_maxrss / 2**20
+        return out.read(), seconds, usage.ru_maxrss / 2**20
 
 
-def compare(args, python, scratch, extractor, speeds):
-    subset = args.images // 2
-    theirs = [python, __file__, "--worker", extractor, "--folder", scratch, "--images", str(args.images)]
-    ours = [args.jit, "eval", scratch / "generated", "--reference", scratch / "real", "--json", "--threads", "2",
-            "--weights", "formula", "--extractor", "inception", "--resamples", "0", "--kid-subset", str(subset)]
-    if extractor == "inception":
-        ours += ["--metrics", "fid,is,kid"]
-    else:
-        ours += ["--metrics", "precision-recall"]
-    seconds, memory, results = ([], []), ([], []), [None, None]
+def programs(args, python, scratch, part):
+    """The name and the command of each program that does this work; ours comes first."""
+    theirs = [python, *worker_command(args, scratch, part)]
+    if part in FEATURES:
+        example = args.jit.parent / "examples" / "features_bench"
+        return [("jit", [example, part, scratch / f"{part}.npz"]), ("torch-fidelity", theirs)]
+    ours = [*evaluation(args, scratch, ["precision-recall"]), *network(scratch, part)]
+    return [("jit", ours), ("torch-fidelity", theirs)]
+
+
+def extraction(args, python, scratch, folder):
+    """The same for the Inception features of a folder."""
+    ours = [args.jit, "stats", scratch / folder, scratch / "stats.npz", *network(scratch, "inception")]
+    peers = {"torch-fidelity": "inception", "OpenVINO": "openvino"}
+    commands = {name: [python, *worker_command(args, scratch, f"{work} {folder}")] for name, work in peers.items()}
+    return [("jit", ours), *commands.items()]
+
+
+def network(scratch, name):
+    return ["--extractor", "inception", "--weights", scratch / f"{name}.pth", "--threads", "2"]
+
+
+def describe(args, part):
+    return "{}, 2 x {} x {}".format(part, *FEATURES[part]) if part in FEATURES else f"{part}, {2 * args.images} pictures"
+
+
+def evaluation(args, scratch, metrics):
+    return [args.jit, "eval", scratch / "generated", "--reference", scratch / "real", "--json", "--resamples", "0",
+            "--kid-subset", str(args.images // 2), "--metrics", ",".join(metrics)]
+
+
+def race(args, what, programs):
+    """Runs the programs in turn, and returns the rows of the table."""
+    times, memory = {name: [] for name, _ in programs}, {name: 0 for name, _ in programs}
     for _ in range(args.rounds):
-        for side, command in enumerate((theirs, ours)):
-            results[side], spent, peak = timed(command)
-            seconds[side].append(spent)
-            memory[side].append(peak)
-    a, b = results[0], results[1]["metrics"]
-    median = [statistics.median(s) for s in seconds]
-    speeds.append((f"{extractor}, 2 × {args.images} pictures", *median, [max(m) for m in memory]))
-    if extractor == "inception":
-        return [
-            ("FID", a["frechet_inception_distance"], b["fid"]["mean"]),
-            ("IS, mean", a["inception_score_mean"], b["inception_score"]["mean"]),
-            ("IS, deviation", a["inception_score_std"], b["inception_score"]["spread"]),
-            (f"KID, mean of 100 subsets of {subset}", a["kernel_inception_distance_mean"], b["kid"]["mean"]),
-            ("KID, deviation", a["kernel_inception_distance_std"], b["kid"]["spread"]),
+        for name, command in programs:
+            _, seconds, peak = timed(command)
+            times[name].append(seconds)
+            memory[name] = max(memory[name], peak)
+    median = {name: statistics.median(times[name]) for name in times}
+    ours = median["jit"]
+    return [(what, name, median[name], median[name] / ours, memory[name]) for name in median]
+
+
+def all_metrics(args, python, scratch):
+    """Name, their value and ours of every metric."""
+    subset, rows = args.images // 2, []
+    for which, metrics in (("inception", ["fid", "is", "kid"]), ("vgg16", ["precision-recall"])):
+        a = json.loads(timed([python, *worker_command(args, scratch, f"metrics {which}")])[0])
+        b = json.loads(timed([*evaluation(args, scratch, metrics), *network(scratch, which)])[0])["metrics"]
+        names = [
+            ("FID", "frechet_inception_distance", "fid", "mean"),
+            ("IS, mean", "inception_score_mean", "inception_score", "mean"),
+            ("IS, deviation", "inception_score_std", "inception_score", "spread"),
+            (f"KID, mean of 100 subsets of {subset}", "kernel_inception_distance_mean", "kid", "mean"),
+            ("KID, deviation", "kernel_inception_distance_std", "kid", "spread"),
+            ("precision", "precision", "precision", "mean"),
+            ("recall", "recall", "recall", "mean"),
         ]
-    return [("precision", a["precision"], b["precision"]["mean"]), ("recall", a["recall"], b["recall"]["mean"])]
+        rows += [(name, a[key], b[ours][part]) for name, key, ours, part in names if key in a]
+    return rows
 
 
 # In the environment.
 
 
 def worker(args):
-    if args.worker == "prepare":
-        return prepare(args.folder, args.images)
+    work, *rest = args.worker.split()
+    if work == "prepare":
+        return prepare(args.folder, args.images, rest[0])
     import torch
-    import torch_fidelity
 
     torch.set_num_threads(2)
-    inception = args.worker == "inception"
-    metrics = torch_fidelity.calculate_metrics(
-        input1=str(args.folder / "generated"),
-        input2=str(args.folder / "real"),
+    if work == "openvino":
+        return openvino(args.folder, rest[0])
+    if work in FEATURES:
+        return of_features(args.folder, work)
+    if work == "metrics":
+        metrics = ["isc", "fid", "kid"] if rest == ["inception"] else ["prc"]
+        values = torch_fidelity(args, rest[0], metrics)
+        return print(json.dumps(values))
+    if work == "inception":
+        return torch_fidelity(args, work, ["isc"], *rest)
+    return torch_fidelity(args, work, ["prc"])
+
+
+def torch_fidelity(args, extractor, metrics, folder="generated"):
+    import torch_fidelity
+
+    return torch_fidelity.calculate_metrics(
+        input1=str(args.folder / folder),
+        input2=None if metrics == ["isc"] else str(args.folder / "real"),
         cuda=False,
-        batch_size=16,
-        isc=inception,
-        fid=inception,
-        kid=inception,
-        prc=not inception,
+        batch_size=BATCH,
         kid_subset_size=args.images // 2,
         samples_shuffle=False,
         cache=False,
         verbose=False,
-        feature_extractor="inception-v3-compat" if inception else "vgg16",
-        feature_extractor_weights_path=str(args.folder / f"{args.worker}.pth"),
+        feature_extractor="inception-v3-compat" if extractor == "inception" else "vgg16",
+        feature_extractor_weights_path=str(args.folder / f"{extractor}.pth"),
+        **{metric: True for metric in metrics},
     )
-    print(json.dumps(metrics))
+
+
+def openvino(folder, pictures):
+    """Inception features by OpenVINO in f32, pictures decoded in the background."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+    import openvino
+    import torch
+    from PIL import Image
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    network = FeatureExtractorInceptionV3(
+        "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(folder / "inception.pth")
+    )
+    example = torch.zeros(BATCH, 3, 256, 256, dtype=torch.uint8)
+    with torch.no_grad():
+        model = openvino.convert_model(network, example_input=example, input=[-1, 3, 256, 256])
+    config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(model, "CPU", config)
+    paths = sorted((folder / pictures).iterdir())
+    read = lambda path: np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1)
+    load = lambda first: np.stack([read(path) for path in paths[first : first + BATCH]])
+    with ThreadPoolExecutor(1) as pool:
+        for batch in pool.map(load, range(0, len(paths), BATCH)):
+            compiled(batch)
+
+
+def of_features(folder, metric):
+    import numpy as np
+    import torch
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+    from torch_fidelity.metric_prc import prc_features_to_metric
+
+    arrays = np.load(folder / f"{metric}.npz")
+    generated, real = (torch.from_numpy(arrays[name]) for name in ("generated", "real"))
+    if metric == "fid":
+        values = fid_statistics_to_metric(fid_features_to_statistics(generated), fid_features_to_statistics(real), False)
+    else:
+        values = prc_features_to_metric(generated, real, verbose=False)
+    print(json.dumps(values))
 
 
 def formula(name, shape):
@@ -158,31 +277,55 @@ def formula(name, shape):
     return u.astype(np.float32).reshape(shape)
 
 
-def prepare(folder, count):
+def prepare(folder, count, part):
+    """Makes what a part needs and is not there."""
     import numpy as np
+
+    if part in FEATURES:
+        path = folder / f"{part}.npz"
+        if not path.exists():
+            draw = lambda seed, scale: scale * np.random.default_rng(seed).standard_normal(FEATURES[part], np.float32)
+            np.savez(path, generated=draw(0, 0.9), real=draw(1, 1.0))
+        return
+    pictures(folder, count)
+    for name in ("inception", "vgg16"):
+        if part in ("metrics", name) and not (folder / f"{name}.pth").exists():
+            weights(folder, name)
+
+
+def pictures(folder, count):
+    """Smooth ones, with more contrast among the real ones; and a few of the generated ones."""
+    import numpy as np
+    from PIL import Image
+
+    for which, contrast, seed, number in (
+        ("generated", 50.0, 0, count),
+        ("few", 50.0, 0, count // 4),
+        ("real", 60.0, 1, count),
+    ):
+        (folder / which).mkdir(exist_ok=True)
+        for path in (folder / which).iterdir():
+            if int(path.stem) >= number:
+                path.unlink()
+        for i in range(number):
+            path = folder / which / f"{i:05}.png"
+            if not path.exists():
+                rng = np.random.default_rng([seed, i])
+                small = np.clip(128 + contrast * rng.standard_normal((12, 12, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(small).resize((256, 256), Image.Resampling.BICUBIC).save(path)
+
+
+def weights(folder, name):
     import torch
     import torchvision
-    from PIL import Image
     from torch_fidelity import feature_extractor_inceptionv3 as inception
 
-    # Smooth pictures, more contrast among the real ones.
-    for which, contrast in (("generated", 50.0), ("real", 60.0)):
-        (folder / which).mkdir()
-        for i in range(count):
-            rng = np.random.default_rng([len(which), i])
-            small = np.clip(128 + contrast * rng.standard_normal((12, 12, 3)), 0, 255).astype(np.uint8)
-            picture = Image.fromarray(small).resize((256, 256), Image.Resampling.BICUBIC)
-            picture.save(folder / which / f"{i:05}.png")
-    names = {
-        "vgg16": torchvision.models.vgg16().state_dict(),
-        "inception": untrained(inception).state_dict(),
+    state = (torchvision.models.vgg16() if name == "vgg16" else untrained(inception)).state_dict()
+    values = {
+        key: tensor if key.endswith("num_batches_tracked") else torch.from_numpy(formula(key, tuple(tensor.shape)))
+        for key, tensor in state.items()
     }
-    for name, state in names.items():
-        values = {
-            key: tensor if key.endswith("num_batches_tracked") else torch.from_numpy(formula(key, tuple(tensor.shape)))
-            for key, tensor in state.items()
-        }
-        torch.save(values, folder / f"{name}.pth")
+    torch.save(values, folder / f"{name}.pth")
 
 
 def untrained(inception):

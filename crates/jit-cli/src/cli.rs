@@ -239,6 +239,16 @@ pub enum ExtractorName {
     Inception,
 }
 
+impl ExtractorName {
+    /// Its name in statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Digits => "digits",
+            Self::Inception => "inception",
+        }
+    }
+}
+
 /// A protocol as the command line names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProtocolName {

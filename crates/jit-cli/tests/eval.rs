@@ -69,7 +69,10 @@ fn statistics_stand_for_images_unless_made_otherwise() {
     let err = place.fails(1, "eval images.npz --reference digits.npz --protocol paper");
     assert!(err.contains("the protocol jit, and this evaluation uses paper"), "{err}");
     let err = place.fails(1, "eval images.npz --reference digits.npz --extractor inception");
-    assert!(err.contains("jit weights fetch inception"), "{err}");
+    assert!(err.contains("the extractor digits, and this evaluation uses inception"), "{err}");
+    place.ok("stats digits --size 32 large.npz");
+    let err = place.fails(1, "eval images.npz --reference large.npz");
+    assert!(err.contains("the resolution 32, and this evaluation uses 28"), "{err}");
 }
 
 #[test]
@@ -94,6 +97,30 @@ fn what_cannot_be_evaluated_says_so_before_the_work() {
     told("eval empty --reference digits", 1, "holds no picture");
     std::fs::write(place.path("cut.npz"), &place.bytes("images.npz")[..500]).unwrap();
     told("eval cut.npz --reference digits", 1, "cut.npz");
+    let mut lies = place.bytes("images.npz");
+    let shape = lies.windows(8).position(|at| at == b"(60, 28,").unwrap();
+    lies[shape + 1..shape + 3].copy_from_slice(b"99");
+    std::fs::write(place.path("lies.npz"), lies).unwrap();
+    told("eval lies.npz --reference digits", 1, "`lies.npz` is damaged");
+    std::fs::create_dir(place.path("mixed")).unwrap();
+    place.ok("sample --checkpoint run --count 2 --folder mixed");
+    place.ok("sample --checkpoint run --count 10 --out mixed/grid.png");
+    told(
+        "eval mixed --reference digits --kid-subset 2 --neighbours 1 --splits 1",
+        1,
+        "differ in size",
+    );
+    told("eval images.npz --reference images --extractor inception --weights here", 1, "here");
+}
+
+#[test]
+fn weights_of_another_network_are_refused_by_tensor_and_shape() {
+    let place = drawn();
+    let checkpoint = "run/checkpoints/step-00000010/model.safetensors";
+    let line = "eval images.npz --reference digits --extractor inception --metrics fid";
+    let err = place.fails(1, &format!("{line} --weights {checkpoint}"));
+    let part = "tensor `Conv2d_1a_3x3.conv.weight` is missing; expected [32, 3, 3, 3]";
+    assert!(err.contains(part), "{err}");
 }
 
 #[test]

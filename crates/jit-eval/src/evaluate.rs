@@ -57,13 +57,12 @@ impl Sample {
         self.len() == 0
     }
 
-    /// The first `count` images.
-    pub fn first(&self, count: usize) -> Sample {
-        Sample {
-            features: self.features.first(count),
-            logits: self.logits.as_ref().map(|logits| logits.first(count)),
-            neighbours: self.neighbours.as_ref().map(|features| features.first(count)),
-            labels: self.labels.as_ref().map(|labels| labels[..count.min(labels.len())].to_vec()),
+    /// Keeps the first `count` images.
+    pub fn truncate(&mut self, count: usize) {
+        let parts = [self.logits.as_mut(), self.neighbours.as_mut(), Some(&mut self.features)];
+        parts.into_iter().flatten().for_each(|features| features.truncate(count));
+        if let Some(labels) = &mut self.labels {
+            labels.truncate(count);
         }
     }
 
@@ -85,7 +84,10 @@ impl Reference {
     /// # Errors
     /// [`EvalError::TooFew`] for fewer than two.
     pub fn images(sample: Sample) -> Result<Self, EvalError> {
-        Ok(Self { gaussian: Moments::of(&sample.features).gaussian()?, sample: Some(sample) })
+        let gaussian = Moments::of(&sample.features).gaussian()?;
+        // No metric asks what is seen in real images.
+        let sample = Sample { logits: None, labels: None, ..sample };
+        Ok(Self { gaussian, sample: Some(sample) })
     }
 
     /// Statistics of real images, which FID alone can use.

@@ -51,6 +51,11 @@ impl Features {
         Features { dim: self.dim, data: self.data[..rows * self.dim].to_vec() }
     }
 
+    /// Keeps the first `rows` images.
+    pub fn truncate(&mut self, rows: usize) {
+        self.data.truncate(rows * self.dim);
+    }
+
     /// The images at `indices`, which may repeat.
     pub fn select(&self, indices: &[u32]) -> Features {
         let data = indices.iter().flat_map(|&i| self.row(i as usize)).copied().collect();
@@ -84,5 +89,10 @@ mod tests {
         assert_eq!((features.rows(), features.row(1)), (3, &[2.0, 3.0][..]));
         assert_eq!(features.select(&[2, 0, 2]).data(), [4.0, 5.0, 0.0, 1.0, 4.0, 5.0]);
         assert_eq!(features.first(2).data(), [0.0, 1.0, 2.0, 3.0]);
+        let mut short = features.clone();
+        short.truncate(1);
+        assert_eq!(short.data(), [0.0, 1.0]);
+        short.truncate(4);
+        assert_eq!(short.rows(), 1);
     }
 }

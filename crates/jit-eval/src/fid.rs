@@ -12,6 +12,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par, Side};
 use jit_core::rng::{Purpose, Stream};
 
+use crate::moments::BLOCK;
 use crate::{EvalError, Features, Gaussian, Moments};
 
 /// The distance of two normal distributions.
@@ -74,6 +75,7 @@ impl<'a> Root<'a> {
 fn sigma(g: &Gaussian) -> MatRef<'_, f64> {
     MatRef::from_row_major_slice(&g.covariance, g.mean.len(), g.mean.len())
 }
+
 /// The standard deviation of the FID over `resamples` bootstrap samples of the generated images.
 ///
 /// A resample's FID is biased upwards (it repeats images), so only its spread says something: the
@@ -101,7 +103,10 @@ pub(crate) fn spread_from(
     let one = |resample: usize| {
         let stream = Stream::new(seed, Purpose::Metric, 1, resample as u64);
         let drawn: Vec<u32> = (0..n).map(|i| stream.below(i as u32, n as u64) as u32).collect();
-        root.fid(&Moments::of(&generated.select(&drawn)).gaussian()?)
+        let mut moments = Moments::new(generated.dim());
+        // A few rows at a time: a whole resample would be a copy of all features.
+        drawn.chunks(BLOCK).for_each(|drawn| moments.push(generated.select(drawn).data()));
+        root.fid(&moments.gaussian()?)
     };
     let values = (0..resamples).map(one).collect::<Result<Vec<f64>, _>>()?;
     let mean = values.iter().sum::<f64>() / resamples as f64;

@@ -5,10 +5,10 @@
 //! a [`Sample`], and [`evaluate`] turns a sample and a [`Reference`] into a [`Report`]. Results depend on
 //! neither threads nor batches.
 
-// pub mod digits;
 mod cache;
 mod collect;
 pub mod digits;
+mod distances;
 mod error;
 mod evaluate;
 pub mod extractor;

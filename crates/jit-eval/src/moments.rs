@@ -10,7 +10,7 @@ use faer::{Accum, Mat, MatRef, Par};
 use crate::{EvalError, Features};
 
 /// Rows of a block: the unit of merging, so that results do not depend on how rows arrive.
-const BLOCK: usize = 256;
+pub(crate) const BLOCK: usize = 256;
 
 /// Running mean and scatter of features.
 #[derive(Clone, Debug)]

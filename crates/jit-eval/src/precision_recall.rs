@@ -6,10 +6,9 @@
 //!
 //! Distances are computed block by block, so that memory grows with the images and not with pairs.
 
-use jit_kernels::gemm::{MatRef, PackedB, Precision, Store, gemm};
-use jit_kernels::par;
 use serde::Serialize;
 
+use crate::distances::{Block, for_each_block, for_each_block_of_pairs};
 use crate::{EvalError, Features};
 
 /// Both shares, in [0, 1].
@@ -33,10 +32,19 @@ pub fn precision_recall(
     generated.comparable(real)?;
     check(generated.rows(), k, "generated")?;
     check(real.rows(), k, "real")?;
-    Ok(PrecisionRecall {
-        precision: share_inside(generated, real, &radii(real, k)),
-        recall: share_inside(real, generated, &radii(generated, k)),
-    })
+    let (generated_radii, real_radii) = (radii(generated, k), radii(real, k));
+    let (mut good, mut covered) = (vec![false; generated.rows()], vec![false; real.rows()]);
+    for_each_block(generated, real, |block| {
+        let radii = &real_radii[block.columns.clone()];
+        block.for_each_row(&mut good, 1, |_, distances, good| {
+            good[0] = good[0] || distances.iter().zip(radii).any(|(d, r)| d <= r);
+        });
+        block.for_each_in_columns(&mut covered, 1, |row, distance, covered| {
+            covered[0] |= distance <= generated_radii[row];
+        });
+    });
+    let share = |of: &[bool]| of.iter().filter(|&&yes| yes).count() as f64 / of.len() as f64;
+    Ok(PrecisionRecall { precision: share(&good), recall: share(&covered) })
 }
 
 pub(crate) fn check(have: usize, k: usize, what: &'static str) -> Result<(), EvalError> {
@@ -48,79 +56,34 @@ pub(crate) fn check(have: usize, k: usize, what: &'static str) -> Result<(), Eva
     Err(EvalError::TooFew { metric, what, need, have, help })
 }
 
-/// Rows of a block of distances, and its columns: 8 MiB of them, and panels of 32 MiB for VGG16.
-const ROWS: usize = 1024;
-const COLUMNS: usize = 2048;
-
 /// The squared distance of each image to its k-th nearest neighbour.
 fn radii(x: &Features, k: usize) -> Vec<f32> {
     let mut nearest = vec![f32::INFINITY; x.rows() * k];
-    for_each_block(x, x, &mut nearest, k, |row, first, distances, nearest| {
-        for (j, &distance) in distances.iter().enumerate() {
-            // An insertion into the k smallest so far; seldom past the comparison.
-            if distance < nearest[k - 1] && row != first + j {
-                let at = nearest.partition_point(|&other| other <= distance);
-                nearest[at..].rotate_right(1);
-                nearest[at] = distance;
+    for_each_block_of_pairs(x, |block: &Block| {
+        block.for_each_row(&mut nearest, k, |row, distances, nearest| {
+            for (column, &distance) in block.columns.clone().zip(distances) {
+                if row != column {
+                    keep_smallest(nearest, distance);
+                }
             }
+        });
+        if !block.is_on_diagonal() {
+            block.for_each_in_columns(&mut nearest, k, |_, distance, nearest| {
+                keep_smallest(nearest, distance);
+            });
         }
     });
     nearest.chunks_exact(k).map(|nearest| nearest[k - 1]).collect()
 }
 
-/// The share of `points` within the ball of any of `centres`.
-fn share_inside(points: &Features, centres: &Features, radii: &[f32]) -> f64 {
-    let mut inside = vec![0.0f32; points.rows()];
-    for_each_block(points, centres, &mut inside, 1, |_, first, distances, inside| {
-        let radii = &radii[first..first + distances.len()];
-        if inside[0] == 0.0 && distances.iter().zip(radii).any(|(d, r)| d <= r) {
-            inside[0] = 1.0;
-        }
-    });
-    inside.iter().filter(|&&inside| inside > 0.0).count() as f64 / points.rows() as f64
-}
-
-/// Calls `visit(row, first, distances, state)` for every row of `x` with its squared distances to
-/// the rows `first..` of `y`, block after block; `state` is the row's own, `width` values.
-fn for_each_block(
-    x: &Features,
-    y: &Features,
-    state: &mut [f32],
-    width: usize,
-    visit: impl Fn(usize, usize, &[f32], &mut [f32]) + Sync,
-) {
-    let dim = x.dim();
-    let (x_squares, y_squares) = (squares(x), squares(y));
-    let mut products = vec![0.0; ROWS.min(x.rows()) * COLUMNS.min(y.rows())];
-    for (block, columns) in y.data().chunks(COLUMNS * dim).enumerate() {
-        let (first, count) = (block * COLUMNS, columns.len() / dim);
-        let columns = MatRef::row_major(columns, count, dim).transposed();
-        let packed = PackedB::new(columns, Precision::F32);
-        let y_squares = &y_squares[first..first + count];
-        let blocks = x.data().chunks(ROWS * dim).zip(state.chunks_mut(ROWS * width));
-        for (part, (rows, state)) in blocks.enumerate() {
-            let n = rows.len() / dim;
-            let products = &mut products[..n * count];
-            gemm(MatRef::row_major(rows, n, dim), &packed, products, Store::Overwrite, None);
-            let ops = 4 * products.len();
-            let (products, state) = ((products, count), (state, width));
-            par::for_each_chunk2(products, state, ops, |i, products, state| {
-                let row = part * ROWS + i;
-                let square = x_squares[row];
-                for (product, y_square) in products.iter_mut().zip(y_squares) {
-                    // ‖x − y‖² = ‖x‖² + ‖y‖² − 2·x·y, never below zero by rounding.
-                    *product = (square + y_square - 2.0 * *product).max(0.0);
-                }
-                visit(row, first, products, state);
-            });
-        }
+/// Puts `distance` among the smallest so far, which are in order; seldom past the comparison.
+#[inline(always)]
+fn keep_smallest(nearest: &mut [f32], distance: f32) {
+    if distance < nearest[nearest.len() - 1] {
+        let at = nearest.partition_point(|&other| other <= distance);
+        nearest[at..].rotate_right(1);
+        nearest[at] = distance;
     }
-}
-
-/// ‖x‖² of each row, summed in f64.
-fn squares(x: &Features) -> Vec<f32> {
-    let square = |row: &[f32]| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>() as f32;
-    x.data().chunks_exact(x.dim()).map(square).collect()
 }
 
 #[cfg(test)]

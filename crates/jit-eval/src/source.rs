@@ -399,6 +399,26 @@ mod tests {
         assert!(write("arr_0", &[0, 2, 2, 3], TensorData::U8(vec![])).contains("[N, H, W, 3]"));
     }
 
+    /// The archive's checksums hold; the array's header claims more than there is.
+    #[test]
+    fn a_header_that_lies_about_its_size_is_refused() {
+        use std::io::Write;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.npz");
+        for shape in ["(9000000000, 4, 4, 3)", "(1, 4, 4, 4)"] {
+            let mut zip = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+            zip.start_file("arr_0.npy", zip::write::SimpleFileOptions::default()).unwrap();
+            let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}");
+            zip.write_all(b"\x93NUMPY\x01\x00").unwrap();
+            zip.write_all(&(header.len() as u16).to_le_bytes()).unwrap();
+            zip.write_all(header.as_bytes()).unwrap();
+            zip.write_all(&[7; 48]).unwrap();
+            zip.finish().unwrap();
+            let message = Source::open(&path).err().unwrap().to_string();
+            assert!(message.contains("48 bytes of data are no U8 array of shape"), "{message}");
+        }
+    }
+
     #[test]
     fn mixed_sizes_are_named_and_cut_archives_told() {
         let dir = tempfile::tempdir().unwrap();

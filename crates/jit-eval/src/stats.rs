@@ -101,6 +101,19 @@ impl Stats {
         })?)
     }
 
+    /// Refuses statistics made with another extractor, which can be told before one is opened.
+    ///
+    /// # Errors
+    /// [`EvalError::Mismatch`] with both names.
+    pub fn check_extractor(&self, path: &Path, ours: &str) -> Result<(), EvalError> {
+        match &self.provenance {
+            Some(theirs) if theirs.extractor != ours => {
+                Err(mismatch(path, "the extractor", &theirs.extractor, ours))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses statistics made with something else than what is used now. Files of other programs
     /// do not tell; their dimension must do.
     ///
@@ -116,11 +129,14 @@ impl Stats {
         ];
         match pairs.into_iter().find(|(_, theirs, ours)| theirs != ours) {
             None => Ok(()),
-            Some((what, theirs, ours)) => {
-                Err(EvalError::Mismatch { path: path.into(), what, theirs, ours })
-            }
+            Some((what, theirs, ours)) => Err(mismatch(path, what, &theirs, &ours)),
         }
     }
+}
+
+fn mismatch(path: &Path, what: &'static str, theirs: &str, ours: &str) -> EvalError {
+    let (theirs, ours) = (theirs.into(), ours.into());
+    EvalError::Mismatch { path: path.into(), what, theirs, ours }
 }
 
 fn numbers(data: TensorData) -> Vec<f64> {
@@ -134,7 +150,32 @@ fn numbers(data: TensorData) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// Whatever is damaged, an error or the whole statistics.
+        #[test]
+        fn damage_never_panics(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("stats.npz");
+            stats().write(&path).unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            std::fs::write(&path, bytes).unwrap();
+            if let Ok(read) = Stats::read(&path) {
+                prop_assert_eq!(read.gaussian.covariance.len(), read.gaussian.mean.len().pow(2));
+            }
+        }
+    }
 
     fn stats() -> Stats {
         let gaussian =
@@ -175,9 +216,36 @@ mod tests {
         let ours = stats().provenance.unwrap();
         let path = Path::new("s.npz");
         stats().check(path, &ours).unwrap();
-        let error = stats().check(path, &Provenance { protocol: "paper".into(), ..ours });
-        let message = error.unwrap_err().to_string();
-        assert!(message.contains("the protocol jit, and this evaluation uses paper"), "{message}");
+        stats().check(path, &Provenance { count: 500, ..ours.clone() }).unwrap();
+        let cases = [
+            (
+                Provenance { extractor: "inception".into(), ..ours.clone() },
+                "the extractor digits, and this evaluation uses inception",
+            ),
+            (
+                Provenance { weights: "cd".into(), ..ours.clone() },
+                "the weights ab, and this evaluation uses cd",
+            ),
+            (
+                Provenance { protocol: "paper".into(), ..ours.clone() },
+                "the protocol jit, and this evaluation uses paper",
+            ),
+            (
+                Provenance { resolution: 32, ..ours.clone() },
+                "the resolution 28, and this evaluation uses 32",
+            ),
+        ];
+        for (other, part) in cases {
+            let message = stats().check(path, &other).unwrap_err().to_string();
+            assert!(message.contains("`s.npz`") && message.contains(part), "{message}");
+        }
+        stats().check_extractor(path, "digits").unwrap();
+        let message = stats().check_extractor(path, "inception").unwrap_err().to_string();
+        assert!(message.contains("digits, and this evaluation uses inception"), "{message}");
+        // Files of other programs do not tell.
+        let foreign = Stats { provenance: None, ..stats() };
+        foreign.check(path, &Provenance { resolution: 32, ..ours }).unwrap();
+        foreign.check_extractor(path, "inception").unwrap();
     }
 
     #[test]

@@ -55,6 +55,9 @@ pub fn run(args: &EvalArgs, out: &mut dyn Write) -> Outcome {
         Some(_) => &options.metrics[..],
         None => &[Metric::Fid, Metric::Is],
     };
+    if let Some(stats) = &statistics {
+        stats.check_extractor(&reference, name.name())?;
+    }
     let extractors = open_extractors(name, args.network.weights.as_deref(), metrics)?;
     let cache = args.network.cache.as_deref().map(Cache::new);
 
@@ -86,14 +89,18 @@ pub fn run(args: &EvalArgs, out: &mut dyn Write) -> Outcome {
         }
         (None, None) => Err(Failure::new("there is no reference"))?,
     };
-    let metrics = evaluate(&generated, &against, &options)?;
-    let floor = match &held_out {
+    let mut real = match &held_out {
         None => None,
-        Some(source) => {
-            let (sample, _) = gather(source, fit, &extractors, cache.as_ref(), "held-out")?;
-            Some(evaluate(&sample.first(generated.len()), &against, &options)?)
-        }
+        Some(source) => Some(gather(source, fit, &extractors, cache.as_ref(), "held-out")?.0),
     };
+    if let Some(real) = &mut real {
+        real.truncate(generated.len());
+    }
+    let (extractor, weights) = (extractors.name(), extractors.main.weights_sha256().to_string());
+    // What follows needs the memory more.
+    drop(extractors);
+    let metrics = evaluate(&generated, &against, &options)?;
+    let floor = real.map(|real| evaluate(&real, &against, &options)).transpose()?;
     let evaluation = Evaluation {
         generated: described,
         reference: Real {
@@ -101,8 +108,8 @@ pub fn run(args: &EvalArgs, out: &mut dyn Write) -> Outcome {
             protocol: protocol.name(),
             resolution: size[0],
         },
-        extractor: extractors.name(),
-        weights: extractors.main.weights_sha256().to_string(),
+        extractor,
+        weights,
         options,
         metrics,
         floor,

@@ -1,30 +1,31 @@
 //! Bilinear resizing as TensorFlow 1 does it: no antialiasing, and the source of a pixel is
 //! `dst·in/out` without the half-pixel offset (spec §6). Metrics are defined with this flaw.
 
+use rayon::prelude::*;
+
 use super::Images;
 
 /// Each image at `height × width`, values still from 0 to 255: `[B, height, width, 3]`.
 pub fn resize(images: Images<'_>, height: usize, width: usize) -> Vec<f32> {
     let rows = axis(images.height, height);
     let columns = axis(images.width, width);
-    let mut out = Vec::with_capacity(images.batch * height * width * 3);
-    for i in 0..images.batch {
-        let pixels = images.one(i);
-        let value =
-            |y: usize, x: usize, c: usize| f32::from(pixels[(y * images.width + x) * 3 + c]);
-        for &(top, bottom, dy) in &rows {
-            for &(left, right, dx) in &columns {
-                for c in 0..3 {
-                    let across = |y| {
-                        let (a, b) = (value(y, left, c), value(y, right, c));
-                        a + (b - a) * dx
-                    };
-                    let (above, below) = (across(top), across(bottom));
-                    out.push(above + (below - above) * dy);
-                }
+    let mut out = vec![0.0; images.batch * height * width * 3];
+    out.par_chunks_mut(width * 3).enumerate().for_each(|(at, out)| {
+        let pixels = images.one(at / height);
+        let (top, bottom, dy) = rows[at % height];
+        let line = |y: usize| &pixels[y * images.width * 3..][..images.width * 3];
+        let (top, bottom) = (line(top), line(bottom));
+        for (out, &(left, right, dx)) in out.chunks_exact_mut(3).zip(&columns) {
+            for c in 0..3 {
+                let across = |line: &[u8]| {
+                    let (a, b) = (f32::from(line[left * 3 + c]), f32::from(line[right * 3 + c]));
+                    a + (b - a) * dx
+                };
+                let (above, below) = (across(top), across(bottom));
+                out[c] = above + (below - above) * dy;
             }
         }
-    }
+    });
     out
 }
 

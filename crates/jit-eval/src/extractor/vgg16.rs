@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use jit_kernels::linear::{PackedWeight, linear};
+use jit_kernels::gemm::{MatRef, PackedB, Precision, Store, gemm};
 
 use super::convnet::{Conv, Pixels, max_pool};
 use super::formula::{self, Formula};
@@ -52,18 +52,24 @@ pub struct FullyConnected {
     pub fc2_relu: Vec<f32>,
 }
 
-/// A linear layer whose weight is kept packed alone.
+/// A linear layer whose weight is kept packed alone: unpacked it would be another half a gigabyte.
 struct Dense {
-    weight: Vec<f32>,
-    packed: PackedWeight,
+    panels: PackedB,
     bias: Vec<f32>,
 }
 
 impl Dense {
+    /// `weight` `[DIM, inputs]`
+    fn new(weight: &[f32], bias: Vec<f32>) -> Self {
+        let weight = MatRef::row_major(weight, DIM, weight.len() / DIM);
+        Self { panels: PackedB::new(weight.transposed(), Precision::F32), bias }
+    }
+
     fn forward(&self, x: &[f32]) -> Vec<f32> {
-        let inputs = self.weight.len() / DIM;
-        let mut y = vec![0.0; x.len() / inputs * DIM];
-        linear(x, self.packed.with(&self.weight, DIM, inputs), Some(&self.bias), &mut y);
+        let inputs = self.panels.rows();
+        let x = MatRef::row_major(x, x.len() / inputs, inputs);
+        let mut y = vec![0.0; x.rows() * DIM];
+        gemm(x, &self.panels, &mut y, Store::Overwrite, Some(&self.bias));
         y
     }
 }
@@ -109,18 +115,21 @@ impl Vgg16 {
         let mut dense = |index: usize, inputs: usize| {
             let weight = tensors.tensor(&format!("classifier.{index}.weight"), &[DIM, inputs])?;
             let bias = tensors.tensor(&format!("classifier.{index}.bias"), &[DIM])?;
-            Ok::<_, EvalError>(Dense { weight, packed: PackedWeight::default(), bias })
+            Ok::<_, EvalError>((weight, bias))
         };
-        let mut fc1 = dense(0, channels * side * side)?;
-        let fc2 = dense(3, DIM)?;
+        let (mut weight, bias) = dense(0, channels * side * side)?;
         // torch flattens channels first, our pixels have them last.
         let mut row = vec![0.0; channels * side * side];
-        for weights in fc1.weight.chunks_exact_mut(channels * side * side) {
+        for weights in weight.chunks_exact_mut(channels * side * side) {
             for (at, value) in row.iter_mut().enumerate() {
                 *value = weights[at % channels * side * side + at / channels];
             }
             weights.copy_from_slice(&row);
         }
+        let fc1 = Dense::new(&weight, bias);
+        drop(weight);
+        let (weight, bias) = dense(3, DIM)?;
+        let fc2 = Dense::new(&weight, bias);
         Ok(Self { stages, fc1, fc2, sha256 })
     }
 

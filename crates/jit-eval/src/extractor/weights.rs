@@ -192,6 +192,21 @@ mod tests {
     }
 
     #[test]
+    fn tensors_of_another_shape_or_name_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w.safetensors");
+        let tensors = [("fc.weight", &[2, 3][..], &[0.5; 6][..])];
+        weights::write_safetensors(&path, tensors, &Default::default()).unwrap();
+        let mut file = FileTensors::open(&path).unwrap();
+        assert_eq!(file.tensor("fc.weight", &[2, 3]).unwrap(), [0.5; 6]);
+        let mut told = |name: &str| file.tensor(name, &[3, 2]).unwrap_err().to_string();
+        let message = told("fc.weight");
+        assert!(message.contains("w.safetensors`: tensor `fc.weight` is [2, 3]"), "{message}");
+        assert!(message.contains("expected [3, 2]"), "{message}");
+        assert!(told("fc.bias").contains("tensor `fc.bias` is missing"), "{}", told("fc.bias"));
+    }
+
+    #[test]
     fn hashes_are_those_of_the_standard() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("abc");
