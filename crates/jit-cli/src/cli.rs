@@ -39,6 +39,8 @@ pub struct Global {
 pub enum Command {
     /// Train a model, or continue the run in the same folder.
     Train(TrainArgs),
+    /// Train and judge every run of a study, or go on with it.
+    Ablate(AblateArgs),
     /// Draw images with a trained model.
     Sample(SampleArgs),
     /// Judge generated images: FID, IS, KID, precision, recall, class accuracy.
@@ -75,6 +77,38 @@ pub struct TrainArgs {
     /// Folder of the run [default: runs/ and the name of the preset or file].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+/// Arguments of `ablate`.
+#[derive(Args, Clone, Debug)]
+pub struct AblateArgs {
+    /// What is compared: `paper`, `losses`, `bottleneck`, `paper-imagenet`, `smoke`, or a file.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub suite: String,
+    /// `digits` or a folder of images [default: the suite's].
+    #[arg(long, value_name = "NAME|DIR")]
+    pub data: Option<String>,
+    /// Number of seeds, from 0 on [default: the suite's].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub seeds: Option<u64>,
+    /// Folder of the study [default: studies/ and the suite's name].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Do these runs only, separated by commas: a cell such as `exp1`, or one run, `exp1/seed-2`.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Sets any option for all runs, over the suite's base and below its cells. Repeatable.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Tell runs, operations, time and disk, and start nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Runs at a time, in processes that share the threads.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub jobs: std::num::NonZeroUsize,
+    /// Work quietly for a process that holds the other end of standard input, and stop with it.
+    #[arg(long, hide = true)]
+    pub worker: bool,
 }
 
 /// Where weights come from.

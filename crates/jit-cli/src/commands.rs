@@ -8,6 +8,7 @@ use crate::cli::{Cli, Command, OptionsArgs};
 use crate::failure::{Failure, Outcome};
 use crate::{flags, options, presets};
 
+pub mod ablate;
 pub mod bench;
 pub mod convert;
 pub mod doctor;
@@ -26,12 +27,13 @@ pub mod weights;
 pub fn run(cli: &Cli, out: &mut (dyn Write + Send)) -> Outcome {
     // A wrong JIT_CPU is told before any work.
     jit_kernels::cpu::detect().map_err(Failure::usage)?;
-    if let Some(threads) = cli.global.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()?;
+    if let Some(threads) = threads(cli) {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     }
     let computes = matches!(
         cli.command,
         Command::Train(_)
+            | Command::Ablate(_)
             | Command::Sample(_)
             | Command::Eval(_)
             | Command::Stats(_)
@@ -47,9 +49,22 @@ pub fn run(cli: &Cli, out: &mut (dyn Write + Send)) -> Outcome {
     rayon::scope(|_| dispatch(cli, out))
 }
 
+/// The threads of this process, where they are not all.
+fn threads(cli: &Cli) -> Option<usize> {
+    let asked = cli.global.threads.map(usize::from);
+    match &cli.command {
+        Command::Ablate(args) if args.jobs.get() > 1 => {
+            let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+            Some((asked.unwrap_or_else(cores) / args.jobs).max(1))
+        }
+        _ => asked,
+    }
+}
+
 fn dispatch(cli: &Cli, out: &mut (dyn Write + Send)) -> Outcome {
     match &cli.command {
         Command::Train(args) => train::run(args, out),
+        Command::Ablate(args) => ablate::run(args, out),
         Command::Sample(args) => sample::run(args, out),
         Command::Eval(args) => eval::run(args, out),
         Command::Stats(args) => stats::run(args, out),

@@ -17,6 +17,8 @@ pub enum Origin {
     File(PathBuf),
     /// A preset.
     Preset(String),
+    /// What the runs of a suite share.
+    Suite(String),
     /// A flag, `--set` among them.
     Flag(String),
 }
@@ -26,6 +28,7 @@ impl fmt::Display for Origin {
         match self {
             Origin::File(path) => write!(f, "`{}`", path.display()),
             Origin::Preset(name) => write!(f, "preset `{name}`"),
+            Origin::Suite(name) => write!(f, "suite `{name}`"),
             Origin::Flag(flag) => write!(f, "`{flag}`"),
         }
     }

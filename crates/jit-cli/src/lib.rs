@@ -12,7 +12,6 @@ use clap::Parser;
 pub mod classes;
 pub mod cli;
 pub mod commands;
-pub mod cost;
 pub mod device;
 mod drawing;
 pub mod failure;
@@ -24,6 +23,7 @@ pub mod options;
 pub mod presets;
 pub mod shape;
 pub mod source;
+mod study_watch;
 pub mod terminal;
 pub mod verify;
 

@@ -11,7 +11,7 @@ use jit_train::evaluation::EvalReport;
 use jit_train::{Observer, Plan, StepReport};
 
 /// Time between two lines where there is no terminal.
-const INTERVAL: Duration = Duration::from_secs(5);
+pub const INTERVAL: Duration = Duration::from_secs(5);
 
 /// How far some work is.
 pub struct Progress {
@@ -87,7 +87,7 @@ pub fn say(text: &str) {
 }
 
 /// `0:07`, `1:02:03` or `3 d 4 h`.
-fn clock(seconds: f64) -> String {
+pub fn clock(seconds: f64) -> String {
     let total = seconds.round().min(1e12) as u64;
     let (hours, minutes, seconds) = (total / 3600, total / 60 % 60, total % 60);
     match hours {
@@ -130,7 +130,7 @@ impl Watch {
 }
 
 /// An exponential mean that starts at its first value.
-fn smooth(mean: &mut Option<f64>, value: f64) -> f64 {
+pub fn smooth(mean: &mut Option<f64>, value: f64) -> f64 {
     let next = mean.map_or(value, |old| old + SMOOTHING * (value - old));
     *mean = Some(next);
     next

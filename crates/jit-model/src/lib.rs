@@ -14,6 +14,7 @@ pub mod aux_head;
 pub mod block;
 pub mod bottleneck_mlp;
 pub mod config;
+pub mod cost;
 pub mod cpu;
 pub mod denoiser;
 pub mod device;

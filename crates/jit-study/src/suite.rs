@@ -42,6 +42,9 @@ pub struct Suite {
     /// Seeds of the training; each cell is run with each.
     #[serde(default = "one_seed")]
     pub seeds: Vec<u64>,
+    /// Images of the data set, for the estimate of the cost where they are not at hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<usize>,
     /// When and how the runs are judged.
     #[serde(default)]
     pub evaluation: EvaluationPlan,
@@ -67,7 +70,7 @@ fn one_seed() -> Vec<u64> {
 }
 
 /// A variant: named settings over the base.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cell {
     /// A short name, also of a folder.

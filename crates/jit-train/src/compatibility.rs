@@ -17,7 +17,7 @@ pub struct Difference {
 
 /// Keys that decide what is written and when, how long the run is, or where the same images lie
 /// (the data's manifest is compared by itself), but not what a step computes.
-const FREE: [&str; 16] = [
+const FREE: [&str; 18] = [
     "data.path",
     "data.workers",
     "data.skip_damaged",
@@ -30,7 +30,9 @@ const FREE: [&str; 16] = [
     "train.sample_count",
     "train.sample_classes",
     "train.eval_every",
+    "train.eval_at",
     "train.eval_count",
+    "train.sample_seed",
     "train.log_every",
     // Without a cosine neither enters the learning rate.
     "train.epochs",

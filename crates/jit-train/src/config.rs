@@ -108,8 +108,13 @@ pub struct TrainConfig {
     /// Optimizer steps between evaluations of what the averaged weights draw (FID, IS, KID, precision, recall;
     /// of digits also class accuracy), into `evals.jsonl`, and one at the end; 0 for none.
     pub eval_every: u64,
+    /// Shares of the run, above 0 and up to 1, after which a sample grid is drawn and what the averaged
+    /// weights draw is evaluated, beside `sample_every` and `eval_every`.
+    pub eval_at: Vec<f64>,
     /// Images drawn for an evaluation.
     pub eval_count: usize,
+    /// Seed of the noise of sample grids and evaluations: the same for runs that are to be compared.
+    pub sample_seed: u64,
     /// Optimizer steps between lines of `metrics.jsonl` and TensorBoard scalars.
     pub log_every: u64,
 }
@@ -182,7 +187,9 @@ impl Default for TrainConfig {
             sample_count: 40,
             sample_classes: Vec::new(),
             eval_every: 0,
+            eval_at: Vec::new(),
             eval_count: 2000,
+            sample_seed: 0,
             log_every: 1,
         }
     }
@@ -341,10 +348,22 @@ impl TrainConfig {
         }
     }
 
+    /// The steps, of `total`, on which the evaluations of `train.eval_at` fall.
+    pub fn eval_steps(&self, total: u64) -> impl Iterator<Item = u64> {
+        let nearest = move |share: &f64| ((share * total as f64).round() as u64).max(1);
+        self.eval_at.iter().map(nearest)
+    }
+
+    /// Whether the run is evaluated at all.
+    pub fn evaluates(&self) -> bool {
+        self.eval_every > 0 || !self.eval_at.is_empty()
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         // TOML's integers are signed.
-        let seed = self.seed <= i64::MAX as u64;
-        check("train.seed", self.seed, seed, "0 to 9223372036854775807")?;
+        for (key, seed) in [("train.seed", self.seed), ("train.sample_seed", self.sample_seed)] {
+            check(key, seed, seed <= i64::MAX as u64, "0 to 9223372036854775807")?;
+        }
         let epochs = self.epochs.is_finite() && self.epochs > 0.0 && self.epochs <= 1e9;
         check("train.epochs", self.epochs, epochs, "a positive number up to 1e9")?;
         let batch = (1..=1 << 24).contains(&self.global_batch);
@@ -352,6 +371,10 @@ impl TrainConfig {
         let fits = self.batch_size <= self.global_batch;
         let expected = format!("at most train.global_batch = {}", self.global_batch);
         check("train.batch_size", self.batch_size, fits, &expected)?;
+        for &share in &self.eval_at {
+            let valid = share > 0.0 && share <= 1.0;
+            check("train.eval_at", share, valid, "shares of the run, above 0 and up to 1")?;
+        }
         check("train.keep_last", self.keep_last, self.keep_last > 0, "1 or more")?;
         check("train.log_every", self.log_every, self.log_every > 0, "1 or more")?;
         let count = self.sample_count <= MAX_SAMPLE_COUNT;
@@ -393,6 +416,16 @@ mod tests {
     }
 
     #[test]
+    fn shares_of_a_run_fall_on_steps() {
+        let train = TrainConfig { eval_at: vec![0.1, 0.25, 1.0], ..TrainConfig::default() };
+        let steps = |total| train.eval_steps(total).collect::<Vec<_>>();
+        assert_eq!(steps(100), [10, 25, 100]);
+        assert_eq!(steps(10), [1, 3, 10]);
+        assert_eq!(steps(1), [1, 1, 1]);
+        assert!(train.evaluates() && !TrainConfig::default().evaluates());
+    }
+
+    #[test]
     fn each_wrong_value_is_named() {
         let message = |change: fn(&mut RunConfig)| {
             let mut config = RunConfig::default();
@@ -414,6 +447,8 @@ mod tests {
             (message(|c| c.optim.ema_decay = vec![0.9, 0.9]), "optim.ema_decay = 0.9"),
             (message(|c| c.train.seed = u64::MAX), "train.seed = 18446744073709551615"),
             (message(|c| c.train.epochs = 0.0), "train.epochs = 0"),
+            (message(|c| c.train.eval_at = vec![0.5, 1.5]), "train.eval_at = 1.5"),
+            (message(|c| c.train.eval_at = vec![f64::NAN]), "train.eval_at = NaN"),
             (message(|c| c.train.global_batch = 0), "train.global_batch = 0"),
             (message(|c| c.train.batch_size = 2048), "train.batch_size = 2048"),
             (message(|c| c.train.keep_last = 0), "train.keep_last = 0"),

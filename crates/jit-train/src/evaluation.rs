@@ -107,7 +107,7 @@ impl Evaluation {
                 return Ok(None);
             }
             let first = collector.images() as u64;
-            let planes = draw(sampler, config.train.seed, first, labels, |_| {});
+            let planes = draw(sampler, config.train.sample_seed, first, labels, |_| {});
             push(&mut collector, &planes, labels, model.channels, model.image_size)?;
         }
         jit_eval::evaluate(&collector.finish()?, &self.reference, &self.options).map(Some)

@@ -47,7 +47,7 @@ pub fn draw<D: Device>(
             return Ok(None);
         }
         let first = (images.len() / model.pixels()) as u64;
-        images.extend(draw::draw(sampler, config.train.seed, first, labels, |_| {}));
+        images.extend(draw::draw(sampler, config.train.sample_seed, first, labels, |_| {}));
     }
     let columns = columns(classes.len(), count);
     let sheet = grid(&images, model.channels, model.image_size, columns, PADDING);

@@ -67,9 +67,9 @@ impl<'a, D: Device> Trainer<'a, D> {
         let elapsed = run.resume.as_ref().map_or(0.0, |c| c.state.elapsed);
         let saved = run.resume.as_ref().map(|c| c.dir.clone());
         let journal = Journal::open(&run.dir, step)?;
-        let evaluation = match config.train.eval_every {
-            0 => None,
-            _ => Some(Evaluation::new(config, &run.dataset)?),
+        let evaluation = match config.train.evaluates() {
+            true => Some(Evaluation::new(config, &run.dataset)?),
+            false => None,
         };
         let evaluated = journal.evaluated();
         Ok(Self { dev, run, learners, step, elapsed, saved, journal, evaluation, evaluated })
@@ -234,8 +234,10 @@ impl<'a, D: Device> Trainer<'a, D> {
         stop: &AtomicBool,
     ) -> Result<bool, TrainError> {
         let train = &self.run.config.train;
-        let (sample, evaluate) =
-            (is_due(self.step, train.sample_every), is_due(self.step, train.eval_every));
+        let total = self.run.config.total_steps(self.run.dataset.len());
+        let listed = train.eval_steps(total).any(|step| step == self.step);
+        let sample = listed || is_due(self.step, train.sample_every);
+        let evaluate = listed || is_due(self.step, train.eval_every);
         let sampled = !sample || self.samples(observer, stop)?.is_some();
         Ok(sampled && (!evaluate || self.evaluate(observer, stop)?))
     }

@@ -12,7 +12,8 @@ use std::io::Write;
 
 use jit_core::rng::{Purpose, Stream};
 use jit_kernels::{cpu, peak::peak_flops};
-use jit_model::{Device, ModelConfig};
+use jit_model::{Device, ModelConfig, cost};
+use jit_study::Pace;
 use jit_train::RunConfig;
 
 use crate::cli::{BenchArgs, Workload};
@@ -44,6 +45,21 @@ pub fn run(args: &BenchArgs, out: &mut dyn Write) -> Outcome {
     };
     let report = Report::new(args.what, &config, machine, measured);
     if args.json { report.json(out) } else { report.text(out) }
+}
+
+/// The pace at which this machine trains and draws, from a few short steps.
+pub fn pace(dev: &impl Device, config: &RunConfig) -> Pace {
+    const STEPS: usize = 3;
+    /// Operations of a step that takes a second or two on a small machine.
+    const SHORT: u64 = 100_000_000_000;
+    let mut config = config.clone();
+    let fits = SHORT / cost::training_flops(&config.model, &config.objective, false).max(1);
+    let images = config.train.micro_batch().min(64).min(fits as usize).max(1);
+    config.train.global_batch = images;
+    config.train.batch_size = images;
+    let pace = |measured: report::Measured| measured.flops_per_step / median(&measured.seconds);
+    let training = pace(train::measure(dev, &config, STEPS));
+    Pace { training, drawing: pace(sample::measure(dev, &mut config, STEPS)) }
 }
 
 /// The images at once: those asked for, else the preset's batch if it is that of a small model.

@@ -2,11 +2,11 @@
 
 use std::io::Write;
 
+use jit_model::cost;
 use jit_model::{Cpu, Denoiser};
 use jit_train::RunConfig;
 
 use crate::cli::InfoArgs;
-use crate::cost;
 use crate::failure::{Failure, Outcome};
 use crate::flags::run_options;
 use crate::source;
@@ -90,12 +90,12 @@ fn report(config: &RunConfig, out: &mut dyn Write) -> Outcome {
 const SAMPLING_BATCH: usize = 16;
 
 /// `131.3 M`
-fn count(n: u64) -> String {
-    scaled(n as f64, 1000.0, &["", " k", " M", " G", " T", " P"])
+pub fn count(n: u64) -> String {
+    scaled(n as f64, 1000.0, &["", " k", " M", " G", " T", " P", " E", " Z"])
 }
 
 /// `4.4 GiB`
-fn bytes(n: u64) -> String {
+pub fn bytes(n: u64) -> String {
     scaled(n as f64, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB", " PiB"])
 }
 

@@ -16,6 +16,7 @@ use super::train;
 use crate::checkpoint;
 use crate::config::{PARTNER, PrecisionChoice, RunConfig, Schedule};
 use crate::error::TrainError;
+use crate::evaluation::EvalReport;
 use crate::observer::{Observer, Outcome, Silent, StepReport};
 use crate::testing::{digits, small};
 
@@ -220,6 +221,32 @@ fn changed_options_are_refused_with_both_values() {
     let error = train(&Cpu::F32, dir.path(), config, other_images, &mut Silent, &stop).unwrap_err();
     assert!(matches!(error, TrainError::DataDiffers { .. }), "{error}");
     assert_eq!(fs::read(dir.path().join("config.toml")).unwrap(), before, "nothing was changed");
+}
+
+#[test]
+fn listed_shares_of_a_run_are_drawn_and_evaluated_with_a_seed_of_their_own() {
+    let mut config = small();
+    config.train.eval_at = vec![0.25, 1.0];
+    config.train.eval_count = 20;
+    config.train.sample_count = 2;
+    config.train.sample_seed = 7;
+    let lines = |config: &RunConfig, stops: &[u64]| {
+        let dir = tempfile::tempdir().unwrap();
+        for &step in stops {
+            run(dir.path(), config, step).unwrap();
+        }
+        for step in [3, 10] {
+            assert!(dir.path().join(format!("samples/step-{step:08}.png")).exists());
+        }
+        let text = fs::read_to_string(dir.path().join("evals.jsonl")).unwrap();
+        let line = |text| serde_json::from_str::<EvalReport>(text).unwrap();
+        text.lines().map(line).map(|line| EvalReport { seconds: 0.0, ..line }).collect::<Vec<_>>()
+    };
+    let whole = lines(&config, &[99]);
+    assert_eq!(whole.iter().map(|line| line.step).collect::<Vec<_>>(), [3, 10]);
+    assert_eq!(lines(&config, &[2, 3, 5, 99]), whole);
+    config.train.sample_seed = 8;
+    assert_ne!(lines(&config, &[99]), whole);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use jit_kernels::profile;
+use jit_model::cost;
 use jit_model::init::initial_values;
 use jit_model::sampler::initial_noise;
 use jit_model::{Denoiser, Device, Params};
@@ -10,7 +11,6 @@ use jit_train::RunConfig;
 
 use super::labels;
 use super::report::Measured;
-use crate::cost;
 
 /// Draws a batch in `steps` steps that are timed after one that is not.
 pub fn measure<D: Device>(dev: &D, config: &mut RunConfig, steps: usize) -> Measured {

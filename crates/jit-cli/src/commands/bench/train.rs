@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use jit_kernels::profile;
+use jit_model::cost;
 use jit_model::denoiser::Batch;
 use jit_model::dropout::DropoutKeys;
 use jit_model::init::initial_values;
@@ -15,7 +16,6 @@ use jit_train::optimizer::Optimizer;
 
 use super::report::Measured;
 use super::{labels, random_images};
-use crate::cost;
 
 /// Times `steps` training steps of one batch each.
 pub fn measure<D: Device>(dev: &D, config: &RunConfig, steps: usize) -> Measured {

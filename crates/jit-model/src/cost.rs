@@ -4,10 +4,10 @@
 //! 2·m·k·n; papers often count multiply-adds, half of that. Matrix products only: norms and
 //! activations are below 1 %.
 
-use jit_model::config::{MlpKind, ModelConfig, PatchEmbedKind};
-use jit_model::objective::{AuxHeadKind, Auxiliary, ObjectiveConfig, RotationKind};
-use jit_model::params::Registry;
-use jit_model::sampler::{Method, SampleConfig};
+use crate::config::{MlpKind, ModelConfig, PatchEmbedKind};
+use crate::objective::{AuxHeadKind, Auxiliary, ObjectiveConfig, RotationKind};
+use crate::params::Registry;
+use crate::sampler::{Method, SampleConfig};
 
 /// Bytes of an f32.
 const F32: u64 = 4;
@@ -199,7 +199,7 @@ fn block_values(c: &ModelConfig, n: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jit_model::Net;
+    use crate::Net;
 
     /// One block of width 4 on 4 tokens and one class token: small enough to count by hand.
     fn tiny() -> ModelConfig {
@@ -239,7 +239,7 @@ mod tests {
     fn the_large_preset_costs_what_was_published() {
         // JiT-B/16 and JiT-B/32 have 25 G multiply-adds, JiT-L/16 has 88 G.
         for (name, giga) in [("JiT-B/16", 25.0), ("JiT-B/32", 26.0), ("JiT-L/16", 88.0)] {
-            let have = forward_flops(&jit_model::presets::model(name).unwrap()) as f64 / 2e9;
+            let have = forward_flops(&crate::presets::model(name).unwrap()) as f64 / 2e9;
             assert!((have / giga - 1.0).abs() < 0.03, "{name}: {have} G multiply-adds");
         }
     }
