@@ -116,18 +116,28 @@ impl PlannedRun {
     }
 
     /// SHA-256 over all that decides the run's result: its options but for where the images lie and
-    /// how many threads read them.
+    /// how many threads read them. Options with their built-in values are left out, so that a later
+    /// version of this program with further options knows the run again.
+    ///
+    /// # Errors
+    /// [`StudyError::Unwritable`] for values that no file can hold.
     pub fn config_hash(&self) -> Result<String, StudyError> {
         let mut config = self.config.clone();
         config.data.path = String::new();
         config.data.workers = 0;
-        let text = config.to_toml().map_err(unwritable(&self.cell))?;
-        Ok(Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect())
+        let (mine, built_in) = (table(&config, &self.cell)?, table(&RunConfig::default(), "")?);
+        let mut hash = Sha256::new();
+        for (key, value) in leaves(&mine) {
+            if get(&built_in, &key) != Some(value) {
+                hash.update(format!("{key} = {value}\n"));
+            }
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 
 /// A configuration as a table. By way of text, which holds an f32 in its shortest form.
-fn table(config: &RunConfig, name: &str) -> Result<Table, StudyError> {
+pub(crate) fn table(config: &RunConfig, name: &str) -> Result<Table, StudyError> {
     let text = config.to_toml().map_err(unwritable(name))?;
     text.parse().map_err(|source| StudyError::Syntax { name: name.into(), source })
 }

@@ -4,11 +4,14 @@ use std::fs::{File, OpenOptions};
 use std::path::Path;
 
 use jit_core::files::{FileError, write_bytes_atomic};
+use jit_train::RunConfig;
 use jit_train::compatibility::Difference;
 use jit_train::config::PrecisionChoice;
+use serde::Deserialize;
 
 use crate::error::StudyError;
 use crate::layout;
+use crate::plan::table;
 use crate::settings::{differences, get};
 use crate::suite::Suite;
 
@@ -66,7 +69,12 @@ fn lock(study: &Path) -> Result<File, FileError> {
     Ok(file)
 }
 
-fn merge(study: &Path, saved: Suite, now: &Suite) -> Result<Suite, StudyError> {
+fn merge(study: &Path, mut saved: Suite, now: &Suite) -> Result<Suite, StudyError> {
+    // Options that an earlier version of this program did not know had their built-in values.
+    let name = || layout::suite(study).display().to_string();
+    let base = RunConfig::deserialize(saved.base);
+    let base = base.map_err(|source| StudyError::Syntax { name: name(), source })?;
+    saved.base = table(&base, &saved.name)?;
     let mut found = differences(&saved.base, &now.base);
     found.retain(|difference| !FREE.contains(&&*difference.key));
     let texts = [("name", &saved.name, &now.name)];
@@ -96,7 +104,6 @@ fn merge(study: &Path, saved: Suite, now: &Suite) -> Result<Suite, StudyError> {
 mod tests {
     use super::*;
     use crate::plan::Plan;
-    use jit_train::RunConfig;
 
     fn suite(cells: &[(&str, usize)], seeds: &[u64], change: fn(&mut RunConfig)) -> Suite {
         let mut text = format!("name = 's'\ntitle = 'S'\nseeds = {seeds:?}\n");
@@ -119,6 +126,14 @@ mod tests {
         let settled = read(&study).unwrap().unwrap();
         assert_eq!(settled, suite(&[("a", 5), ("b", 6)], &[0, 1, 2], |_| {}));
         assert_eq!(precision(&study).unwrap(), Some(PrecisionChoice::Auto));
+
+        // A file of an earlier version, without an option that there is now.
+        let text = std::fs::read_to_string(layout::suite(&study)).unwrap();
+        let older = text.replace("keep_every = 0\n", "");
+        assert_ne!(older, text);
+        std::fs::write(layout::suite(&study), older).unwrap();
+        settle(&study, &suite(&[("a", 5)], &[0], |_| {})).unwrap();
+        assert_eq!(read(&study).unwrap().unwrap(), settled);
 
         let other = suite(&[("a", 7)], &[0], |c| c.optim.lr = 0.5);
         let message = settle(&study, &other).unwrap_err().to_string();
