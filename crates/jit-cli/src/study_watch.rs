@@ -7,7 +7,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 use jit_study::claim::Holder;
 use jit_study::record::{Outcome, Record};
-use jit_study::{PlannedRun, Progress, StudyObserver};
+use jit_study::{PlannedFusion, PlannedRun, Progress, StudyObserver};
 use jit_train::StepReport;
 use jit_train::evaluation::EvalReport;
 
@@ -95,7 +95,11 @@ impl StudyObserver for StudyWatch {
         self.update(&format!("{} judged at step {}", run.label(), report.step), progress);
     }
 
-    fn run_finished(&mut self, run: &PlannedRun, record: &Record, progress: &Progress) {
+    fn fusing(&mut self, row: &PlannedFusion, progress: &Progress) {
+        self.update(&format!("{} draws", row.label()), progress);
+    }
+
+    fn finished(&mut self, label: &str, record: &Record, progress: &Progress) {
         let result = match (&record.outcome, record.evaluations.last()) {
             (Outcome::Diverged { diverged_at, message }, _) => {
                 self.diverged += 1;
@@ -110,7 +114,7 @@ impl StudyObserver for StudyWatch {
         };
         let took = clock(record.train_seconds + record.eval_seconds);
         let (finished, runs) = (progress.finished, progress.runs);
-        self.line(&format!("{finished}/{runs} {} in {took}: {result}", run.label()));
+        self.line(&format!("{finished}/{runs} {label} in {took}: {result}"));
     }
 
     fn waiting(&mut self, held: &[(String, Holder)], progress: &Progress) {

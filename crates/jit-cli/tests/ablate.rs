@@ -261,6 +261,49 @@ fn a_run_that_diverges_is_a_result() {
     assert_eq!(all["bottleneck/seed-0"].outcome, Outcome::Finished);
 }
 
+/// A sweep over the two cells.
+const SWEEP: &str = r#"
+[[fusions]]
+name = "blend"
+parents = ["swiglu", "bottleneck"]
+mode = "blend"
+schedule = "constant"
+weights = [0.0, 0.5]
+"#;
+
+#[test]
+fn two_trained_models_draw_together_once_both_are_done() {
+    let place = place();
+    let line = "ablate --suite tiny-suite.toml --out study --set optim.lr=0.02";
+    place.ok(line);
+    let parents = records(&place.path("study"));
+    // The sweep is added to the finished study, and the runs are left alone.
+    fs::write(place.path("tiny-suite.toml"), format!("{SUITE}{SWEEP}")).unwrap();
+    let ran = place.ok(line);
+    assert!(ran.out.contains("all 4 runs and 4 fusions"), "{}", ran.out);
+    assert_eq!(records(&place.path("study")), parents);
+    let row = |study: &str, name: &str| {
+        Record::read(&place.path(study).join("fused").join(name)).unwrap().unwrap()
+    };
+    for seed in [0, 1] {
+        let end = row("study", &format!("blend-0/seed-{seed}.json"));
+        let parent = &parents[&format!("swiglu/seed-{seed}")];
+        let alone = &parent.evaluations.last().unwrap().eval.report;
+        assert_eq!(&end.evaluations[0].eval.report, alone, "the same noise, labels and weights");
+        let half = row("study", &format!("blend-0.5/seed-{seed}.json"));
+        assert_ne!(half.evaluations[0].eval.report, end.evaluations[0].eval.report);
+        let fusion = half.fusion.unwrap();
+        assert_eq!((&*fusion.mode, &*fusion.schedule, fusion.weight), ("blend", "constant", 0.5));
+        let grid = half.evaluations[0].samples.clone().unwrap();
+        assert!(place.path("study/fused/blend-0.5").join(grid).is_file());
+    }
+    // Its command trains both parents and no other run.
+    let record = row("study", "blend-0.5/seed-1.json");
+    place.ok(record.command.strip_prefix("jit ").unwrap());
+    assert_eq!(records(&place.path("again")).len(), 2);
+    assert_eq!(timeless(&row("again", "blend-0.5/seed-1.json")), timeless(&record));
+}
+
 #[test]
 fn what_cannot_be_is_refused_before_anything_starts() {
     let place = place();

@@ -45,10 +45,7 @@ pub fn collect(dir: &Path, run: &PlannedRun, ending: Ending<'_>) -> Result<Recor
     let last = steps.last();
     let done = last.map_or(0, |step| step.step);
     let config = &run.config;
-    let weights = match config.optim.ema_decay.first() {
-        Some(decay) => format!("ema-{decay}"),
-        None => "model".into(),
-    };
+    let weights = config.weights_name();
     let evaluation = |eval: EvalReport| {
         let samples = format!("samples/step-{:08}.png", eval.step);
         Evaluation {
@@ -139,6 +136,7 @@ mod tests {
             images_per_second: 0.0,
             data_wait: 0.0,
             elapsed: 0.0,
+            partner: None,
         }
     }
 

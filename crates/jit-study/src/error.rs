@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use jit_core::files::FileError;
 use jit_data::DataError;
+use jit_eval::EvalError;
+use jit_model::fusion::FusionError;
 use jit_train::TrainError;
 use jit_train::compatibility::Difference;
 use jit_train::config::ConfigError;
@@ -78,6 +80,14 @@ pub enum StudyError {
         /// Why.
         source: ConfigError,
     },
+    /// A fusion that makes no sense.
+    #[error("fusion `{sweep}`: {source}")]
+    Weight {
+        /// Its name.
+        sweep: String,
+        /// Why.
+        source: FusionError,
+    },
     /// A name that no cell or run has.
     #[error("the suite has no `{name}`{hint}; give a cell, or a cell and a seed as in `{example}`")]
     NoSuchRun {
@@ -125,6 +135,17 @@ pub enum StudyError {
         /// Why.
         source: Box<TrainError>,
     },
+    /// Two trained models that cannot draw together.
+    #[error("{row}: {source}")]
+    Fusion {
+        /// The row.
+        row: String,
+        /// Why.
+        source: Box<TrainError>,
+    },
+    /// Images cannot be judged.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
     /// The images cannot be had.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -61,6 +61,17 @@ impl Estimate {
         }
     }
 
+    /// For images of one evaluation and one grid that two models draw together.
+    pub fn of_pair(first: &RunConfig, second: &RunConfig) -> Self {
+        let drawn = (first.train.eval_count + first.train.sample_count) as u64;
+        let each = |c: &RunConfig| {
+            cost::sampling_passes(&c.model, &first.sample) * cost::forward_flops(&c.model)
+        };
+        let flops = (each(first) + each(second)) as f64;
+        let disk = (first.train.sample_count * first.model.pixels()) as u64;
+        Self { drawn, drawing_flops: drawn as f64 * flops, disk, ..Self::default() }
+    }
+
     /// All operations.
     pub fn flops(&self) -> f64 {
         self.training_flops + self.drawing_flops
@@ -117,6 +128,9 @@ mod tests {
         assert!(cost.disk > 3 * 5 * weights && cost.disk < 16 * weights);
         let pace = Pace { training: cost.training_flops, drawing: cost.drawing_flops / 2.0 };
         assert!((cost.seconds(pace) - 3.0).abs() < 1e-9);
+        let pair = Estimate::of_pair(&config, &config);
+        assert_eq!((pair.drawn, pair.steps), (120, 0));
+        assert!((pair.drawing_flops / cost.drawing_flops - 2.0 / 3.0).abs() < 1e-12);
         assert_eq!([cost, cost].into_iter().sum::<Estimate>().drawn, 720);
     }
 }

@@ -58,6 +58,13 @@ pub fn expand(mut suite: Suite) -> Result<Suite, StudyError> {
         if let Some(parent) = sweep.parents.iter().find(|parent| !known(parent)) {
             return wrong("fusions.parents", parent, "the names of two cells");
         }
+        if sweep.weights.len() > MAX_CELLS || !sweep.weights.iter().all(|w| w.is_finite()) {
+            return wrong("fusions.weights", &sweep.name, "finite numbers, 10000 of them or fewer");
+        }
+        let sweeps = suite.fusions.iter().filter(|other| other.name == sweep.name);
+        if !is_name(&sweep.name) || sweeps.count() > 1 {
+            return wrong("fusions.name", &sweep.name, NAMES);
+        }
     }
     if suite.seeds.is_empty() || suite.seeds.len() > MAX_CELLS {
         return wrong("seeds", &suite.seeds.len(), "a list of 1 to 10000 seeds");
@@ -152,7 +159,7 @@ mod tests {
         let published = "[[cells]]\nname = 'a'\n[[published]]\ncell = 'b'";
         assert!(message(published).contains("published.cell = b"));
         let sweep = "[[cells]]\nname = 'a'\n[[fusions]]\nname = 'f'\nparents = ['a', 'c']\n\
-                     mode = 'mix'\nschedule = 'constant'\nweights = [0.5]";
+                     mode = 'blend'\nschedule = 'constant'\nweights = [0.5]";
         assert!(message(sweep).contains("fusions.parents = c"));
     }
 }

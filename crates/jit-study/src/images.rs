@@ -1,9 +1,11 @@
-//! The images of a study's runs: opened and checked once, shared by all runs with the same data.
+//! The images of a study's runs: opened and checked once, shared by all runs with the same data; and
+//! what the networks that judge say of them.
 
 use std::sync::Arc;
 
 use jit_data::{DataConfig, Dataset};
 use jit_train::RunConfig;
+use jit_train::evaluation::Evaluation;
 
 use crate::error::StudyError;
 
@@ -11,6 +13,7 @@ use crate::error::StudyError;
 #[derive(Default)]
 pub struct Images {
     open: Vec<(Key, Arc<Dataset>)>,
+    judge: Option<(Key, usize, Evaluation)>,
 }
 
 /// What decides which images a run sees.
@@ -29,18 +32,37 @@ impl Images {
     /// # Errors
     /// [`StudyError::Data`] for images that are missing or damaged.
     pub fn of(&mut self, config: &RunConfig) -> Result<Arc<Dataset>, StudyError> {
-        let (model, data) = (&config.model, &config.data);
-        let seed = if data.subset < 1.0 { config.train.seed } else { 0 };
-        let (size, channels) = (model.image_size, model.channels);
-        let key = Key { data: data.clone(), size, channels, seed };
+        let key = Key::of(config);
         if let Some((_, dataset)) = self.open.iter().find(|(other, _)| *other == key) {
             return Ok(Arc::clone(dataset));
         }
-        let mut dataset = jit_data::open(data, size, channels, seed)?;
+        let data = &config.data;
+        let mut dataset = jit_data::open(data, key.size, key.channels, key.seed)?;
         dataset.check(data.skip_damaged, data.worker_threads(), &|_, _| {})?;
         let dataset = Arc::new(dataset);
         self.open.push((key, Arc::clone(&dataset)));
         Ok(dataset)
+    }
+
+    /// What judges images against those of a run; the last is kept.
+    ///
+    /// # Errors
+    /// As [`Images::of`], and [`StudyError::Eval`] without the weights of the judging networks.
+    pub fn judge(&mut self, config: &RunConfig) -> Result<&Evaluation, StudyError> {
+        let (key, count) = (Key::of(config), config.train.eval_count);
+        let kept = match self.judge.take() {
+            Some(kept) if kept.0 == key && kept.1 == count => kept,
+            _ => (key, count, Evaluation::new(config, self.of(config)?.as_ref())?),
+        };
+        Ok(&self.judge.insert(kept).2)
+    }
+}
+
+impl Key {
+    fn of(config: &RunConfig) -> Self {
+        let (model, data) = (&config.model, config.data.clone());
+        let seed = if data.subset < 1.0 { config.train.seed } else { 0 };
+        Self { data, size: model.image_size, channels: model.channels, seed }
     }
 }
 

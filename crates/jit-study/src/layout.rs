@@ -30,7 +30,12 @@ pub fn record(study: &Path, cell: &str, seed: u64) -> PathBuf {
     run(study, cell, seed).join(RECORD)
 }
 
+/// Where the record and the sample grid of two models drawing together lie.
+pub fn fused_folder(study: &Path, cell: &str) -> PathBuf {
+    study.join("fused").join(cell)
+}
+
 /// The record of two models drawing together.
 pub fn fused(study: &Path, cell: &str, seed: u64) -> PathBuf {
-    study.join("fused").join(cell).join(format!("seed-{seed}.json"))
+    fused_folder(study, cell).join(format!("seed-{seed}.json"))
 }

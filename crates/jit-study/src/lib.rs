@@ -10,6 +10,8 @@ mod collect;
 pub mod error;
 pub mod estimate;
 mod expand;
+mod fuse;
+pub mod fusion;
 mod hardware;
 mod images;
 pub mod layout;
@@ -25,6 +27,7 @@ pub mod worker;
 
 pub use error::StudyError;
 pub use estimate::{Estimate, Pace};
+pub use fusion::PlannedFusion;
 pub use observer::StudyObserver;
 pub use plan::{Plan, PlannedRun};
 pub use progress::Progress;

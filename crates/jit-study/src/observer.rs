@@ -4,6 +4,7 @@ use jit_train::StepReport;
 use jit_train::evaluation::EvalReport;
 
 use crate::claim::Holder;
+use crate::fusion::PlannedFusion;
 use crate::plan::PlannedRun;
 use crate::progress::Progress;
 use crate::record::Record;
@@ -18,8 +19,10 @@ pub trait StudyObserver {
     fn drawing(&mut self, _run: &PlannedRun, _step: u64) {}
     /// They were judged.
     fn evaluated(&mut self, _run: &PlannedRun, _report: &EvalReport, _progress: &Progress) {}
-    /// A run is finished and its record written.
-    fn run_finished(&mut self, _run: &PlannedRun, _record: &Record, _progress: &Progress) {}
+    /// Two models are about to draw together.
+    fn fusing(&mut self, _row: &PlannedFusion, _progress: &Progress) {}
+    /// A run or a row of two models is finished and its record written.
+    fn finished(&mut self, _label: &str, _record: &Record, _progress: &Progress) {}
     /// All that is left is held by others.
     fn waiting(&mut self, _held: &[(String, Holder)], _progress: &Progress) {}
     /// Something unexpected that the study can live with.

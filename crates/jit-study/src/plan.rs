@@ -6,6 +6,7 @@ use toml::Table;
 
 use crate::error::StudyError;
 use crate::expand::expand;
+use crate::fusion::PlannedFusion;
 use crate::settings::{get, leaves, put};
 use crate::suite::Suite;
 
@@ -16,6 +17,8 @@ pub struct Plan {
     pub suite: Suite,
     /// Every run: the first seed of all cells, then the second, and so on.
     pub runs: Vec<PlannedRun>,
+    /// Every row of two models that draw together, once both are trained.
+    pub fusions: Vec<PlannedFusion>,
 }
 
 /// One run of a study.
@@ -62,16 +65,20 @@ impl Plan {
         }
         suite.base = table;
         suite.preset = None;
-        Ok(Self { suite, runs })
+        let fusions = PlannedFusion::all(&suite)?;
+        Ok(Self { suite, runs, fusions })
     }
 
-    /// Keeps the runs that `names` ask for: `exp1` for all seeds of a cell, `exp1/seed-2` for one run.
+    /// Keeps the runs that `names` ask for: `exp1` for all seeds of a cell, `exp1/seed-2` for one run;
+    /// and likewise rows of two models, which need the runs of both.
     ///
     /// # Errors
     /// [`StudyError::NoSuchRun`] for a name that no run has.
     pub fn keep(&mut self, names: &[String]) -> Result<(), StudyError> {
         for name in names {
-            if !self.runs.iter().any(|run| run.answers_to(name)) {
+            let run = self.runs.iter().any(|run| answers(&run.cell, run.seed, name));
+            let row = self.fusions.iter().any(|row| answers(&row.cell, row.seed, name));
+            if !run && !row {
                 let cell = name.split('/').next().unwrap_or(name);
                 let cells = self.suite.cells.iter().map(|cell| &*cell.name);
                 let hint = jit_core::suggest::hint(cell, cells);
@@ -79,8 +86,21 @@ impl Plan {
                 return Err(StudyError::NoSuchRun { name: name.clone(), hint, example });
             }
         }
-        self.runs.retain(|run| names.iter().any(|name| run.answers_to(name)));
+        let kept = |cell: &str, seed| names.iter().any(|name| answers(cell, seed, name));
+        self.fusions.retain(|row| kept(&row.cell, row.seed));
+        let needed = |run: &PlannedRun| {
+            let needs =
+                |row: &PlannedFusion| row.seed == run.seed && row.parents.contains(&run.cell);
+            self.fusions.iter().any(needs)
+        };
+        self.runs.retain(|run| kept(&run.cell, run.seed) || needed(run));
         Ok(())
+    }
+
+    /// The two runs that a row of two models needs.
+    pub fn parents(&self, row: &PlannedFusion) -> Option<[&PlannedRun; 2]> {
+        let run = |cell: &String| self.runs.iter().find(|r| r.cell == *cell && r.seed == row.seed);
+        Some([run(&row.parents[0])?, run(&row.parents[1])?])
     }
 
     /// The options in which cells differ, each with its value in every cell, in the cells' order.
@@ -105,14 +125,15 @@ impl Plan {
     }
 }
 
+/// Whether a row is meant by `exp1` or `exp1/seed-2`.
+fn answers(cell: &str, seed: u64, name: &str) -> bool {
+    name.strip_prefix(cell).is_some_and(|rest| rest.is_empty() || rest == format!("/seed-{seed}"))
+}
+
 impl PlannedRun {
     /// `exp1/seed-2`
     pub fn label(&self) -> String {
         format!("{}/seed-{}", self.cell, self.seed)
-    }
-
-    fn answers_to(&self, name: &str) -> bool {
-        name == self.cell || name == self.label()
     }
 
     /// SHA-256 over all that decides the run's result: its options but for where the images lie and
@@ -150,17 +171,22 @@ fn unwritable(name: &str) -> impl Fn(toml::ser::Error) -> StudyError + '_ {
 fn configure(base: &Table, cell: &crate::suite::Cell) -> Result<RunConfig, StudyError> {
     let mut merged = base.clone();
     for (option, value) in leaves(&cell.set) {
-        if get(base, &option).is_none() {
-            let known: Vec<String> = leaves(base).into_iter().map(|(key, _)| key).collect();
-            let hint = jit_core::suggest::hint(&option, known.iter().map(String::as_str));
-            return Err(StudyError::UnknownOption { cell: cell.name.clone(), option, hint });
-        }
         put(&mut merged, &option, value.clone());
     }
-    let wrong = |source| StudyError::WrongValue { cell: cell.name.clone(), source };
     // By way of text again: its errors show the key.
     let text = toml::to_string(&merged).map_err(unwritable(&cell.name))?;
-    RunConfig::from_toml(&text).map_err(wrong)
+    RunConfig::from_toml(&text).map_err(|source| {
+        // An option that is unset in the base is none of it, but no error either.
+        let unknown = source.message().starts_with("unknown field");
+        let mut options = leaves(&cell.set).into_iter().map(|(option, _)| option);
+        let found = options.find(|option| get(base, option).is_none()).filter(|_| unknown);
+        let Some(option) = found else {
+            return StudyError::WrongValue { cell: cell.name.clone(), source };
+        };
+        let known: Vec<String> = leaves(base).into_iter().map(|(key, _)| key).collect();
+        let hint = jit_core::suggest::hint(&option, known.iter().map(String::as_str));
+        StudyError::UnknownOption { cell: cell.name.clone(), option, hint }
+    })
 }
 
 #[cfg(test)]
@@ -223,6 +249,23 @@ mod tests {
         assert_eq!(kept(&["b/seed-1", "a"]).unwrap(), ["a/seed-0", "a/seed-1", "b/seed-1"]);
         let message = kept(&["b/seed-7"]).unwrap_err().to_string();
         assert!(message.contains("no `b/seed-7`") && message.contains("a/seed-0"), "{message}");
+    }
+
+    #[test]
+    fn a_row_of_two_models_keeps_both_parents() {
+        let sweep = "[[fusions]]\nname = 'mix'\nparents = ['a', 'b']\nmode = 'blend'\n\
+                     schedule = 'constant'\nweights = [0.25, 0.5]";
+        let mut plan = plan(&format!("{TWO}[[cells]]\nname = 'c'\n{sweep}")).unwrap();
+        assert_eq!((plan.runs.len(), plan.fusions.len()), (6, 4));
+        plan.keep(&["mix-0.5/seed-1".into()]).unwrap();
+        let runs: Vec<String> = plan.runs.iter().map(PlannedRun::label).collect();
+        assert_eq!((runs, plan.fusions.len()), (vec!["a/seed-1".into(), "b/seed-1".into()], 1));
+    }
+
+    #[test]
+    fn an_option_that_is_unset_unless_given_can_be_set() {
+        let plan = plan(&format!("{TWO}set.partner.depth = 6")).unwrap();
+        assert_eq!(plan.runs[1].config.partner.depth, Some(6));
     }
 
     #[test]

@@ -125,11 +125,12 @@ pub struct TBin {
 pub struct Fusion {
     /// The cells whose runs of the same seed draw.
     pub parents: [String; 2],
-    /// How their predictions meet: `mix`, or `guide` for guidance of the first by the second.
+    /// How their predictions meet: `blend`, (1 − w)·A + w·B, or `guide`, A + w·(A − B).
     pub mode: String,
-    /// How the weight varies with t: `constant`, `ramp` or `step`.
+    /// How the weight varies with t: `constant`, `rising`, `falling`, `early` or `late`, as
+    /// [`crate::fusion::Shape`] says.
     pub schedule: String,
-    /// The weight of the second parent, or of the guidance.
+    /// The weight w.
     pub weight: f64,
 }
 
@@ -258,8 +259,8 @@ pub(crate) mod tests {
         let (diverged_at, message) = (7, "the loss is not a finite number".to_string());
         let fusion = Fusion {
             parents: ["baseline".into(), "exp1".into()],
-            mode: "mix".into(),
-            schedule: "ramp".into(),
+            mode: "blend".into(),
+            schedule: "rising".into(),
             weight: 0.5,
         };
         let diverged = Record {

@@ -18,8 +18,11 @@
 //! set.model.depth = 6
 //! ```
 
+use jit_model::fusion::FusionMode;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
+
+use crate::fusion::Shape;
 
 /// What is compared. The effective suite in a study's folder has every option of a run in `base`,
 /// and its axes written out as cells.
@@ -144,12 +147,12 @@ pub struct FusionSweep {
     pub title: String,
     /// The two cells.
     pub parents: [String; 2],
-    /// `mix`, or `guide` for guidance of the first by the second.
-    pub mode: String,
-    /// How the weight varies with t: `constant`, `ramp` or `step`.
-    pub schedule: String,
-    /// The weights.
-    pub weights: Vec<f64>,
+    /// `blend`, (1 − w)·A + w·B, or `guide`, A + w·(A − B).
+    pub mode: FusionMode,
+    /// How the weight varies with t: `constant`, `rising`, `falling`, `early` or `late`.
+    pub schedule: Shape,
+    /// The weights w, each a row.
+    pub weights: Vec<f32>,
 }
 
 /// Figures that were published for a cell, with the columns under their right names.

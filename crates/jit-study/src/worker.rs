@@ -1,11 +1,13 @@
 //! One process that works on a study: it takes the next run that nobody has finished and nobody
 //! holds, until there is none.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
+use jit_data::Dataset;
 use jit_model::Device;
 use jit_model::device::Precision;
 use jit_train::config::PrecisionChoice;
@@ -16,6 +18,7 @@ use crate::claim::{Claim, Holder, claim};
 use crate::collect::{Ending, collect};
 use crate::error::StudyError;
 use crate::estimate::Estimate;
+use crate::fusion::PlannedFusion;
 use crate::images::Images;
 use crate::layout;
 use crate::observer::StudyObserver;
@@ -23,7 +26,7 @@ use crate::plan::{Plan, PlannedRun};
 use crate::progress::Progress;
 use crate::record::{Outcome, Record};
 
-/// Time between two looks at runs that others hold.
+/// Time between two looks at what others hold.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How a process's work on a study ended, if not by an error.
@@ -60,57 +63,129 @@ impl<D: Device> Study<'_, D> {
         stop: &AtomicBool,
     ) -> Result<Ended, StudyError> {
         let mut images = Images::default();
-        let mut work = Vec::new();
-        for run in &self.plan.runs {
-            let dataset = images.of(&run.config)?;
-            work.push(Estimate::of(&run.config, dataset.len()));
-        }
-        let total = work.iter().map(Estimate::flops).sum();
-        let mut progress = Progress::new(self.plan.runs.len(), total);
+        let tasks = self.tasks(&mut images)?;
+        let total = tasks.iter().map(|task| task.estimate.flops()).sum();
+        let mut progress = Progress::new(tasks.len(), total);
         loop {
             let mut held: Vec<(String, Holder)> = Vec::new();
-            let mut worked = false;
-            for (run, estimate) in self.plan.runs.iter().zip(&work) {
+            let (mut worked, mut left) = (false, false);
+            for task in &tasks {
                 if stop.load(Ordering::Relaxed) {
                     return Ok(Ended::Stopped);
                 }
-                if self.is_finished(run)? {
+                if self.is_finished(task)? {
                     continue;
                 }
-                match claim(&layout::run(&self.dir, &run.cell, run.seed))? {
-                    Err(holder) => held.push((run.label(), holder)),
-                    // Whoever held it may have finished it just now.
-                    Ok(_) if self.is_finished(run)? => {}
-                    Ok(claim) => {
-                        worked = true;
-                        let (finished, done) = self.finished(&work)?;
-                        progress.look(finished, done, held.len());
-                        observer.run_started(run, &progress);
-                        let mut relay =
-                            Relay { run, estimate, observer, progress: &mut progress, steps: 0 };
-                        let dataset = images.of(&run.config)?;
-                        match self.carry_out(run, &claim, dataset, &mut relay, stop)? {
-                            None => return Ok(Ended::Stopped),
-                            Some(record) => {
-                                let (finished, done) = self.finished(&work)?;
-                                progress.look(finished, done, held.len());
-                                observer.run_finished(run, &record, &progress);
-                            }
-                        }
-                    }
+                left = true;
+                if !self.can_begin(task) {
+                    continue;
                 }
+                let claim = match claim(&self.folder(task))? {
+                    Err(holder) => {
+                        held.push((task.label(), holder));
+                        continue;
+                    }
+                    Ok(claim) => claim,
+                };
+                // Whoever held it may have finished it just now.
+                if self.is_finished(task)? {
+                    continue;
+                }
+                worked = true;
+                self.look(&tasks, &mut progress, held.len());
+                let record = match task.what {
+                    What::Run(run) => {
+                        observer.run_started(run, &progress);
+                        let (estimate, progress) = (&task.estimate, &mut progress);
+                        let mut relay = Relay { run, estimate, observer, progress, steps: 0 };
+                        self.carry_out(run, &claim, images.of(&run.config)?, &mut relay, stop)?
+                    }
+                    What::Row(row, parents) => {
+                        observer.fusing(row, &progress);
+                        let record = self.fuse(row, parents, &mut images, stop)?;
+                        progress.advance(task.estimate.flops());
+                        record
+                    }
+                };
+                let Some(record) = record else { return Ok(Ended::Stopped) };
+                self.look(&tasks, &mut progress, held.len());
+                observer.finished(&task.label(), &record, &progress);
             }
-            let (finished, done) = self.finished(&work)?;
-            progress.look(finished, done, held.len());
-            if finished == self.plan.runs.len() {
+            if !left {
                 return Ok(Ended::Finished);
             }
-            // Runs that others hold may come free, should these die.
+            // What others hold may come free, should they die.
             if !worked {
+                self.look(&tasks, &mut progress, held.len());
                 observer.waiting(&held, &progress);
                 sleep(PATIENCE);
             }
         }
+    }
+
+    /// All runs, then all rows of two models, with what each costs.
+    fn tasks(&self, images: &mut Images) -> Result<Vec<Task<'_>>, StudyError> {
+        let mut tasks = Vec::new();
+        for run in &self.plan.runs {
+            let estimate = Estimate::of(&run.config, images.of(&run.config)?.len());
+            tasks.push(Task { what: What::Run(run), estimate });
+        }
+        for row in &self.plan.fusions {
+            if let Some([a, b]) = self.plan.parents(row) {
+                let estimate = Estimate::of_pair(&a.config, &b.config);
+                tasks.push(Task { what: What::Row(row, [a, b]), estimate });
+            }
+        }
+        Ok(tasks)
+    }
+
+    /// Where a task's claim lies.
+    fn folder(&self, task: &Task<'_>) -> PathBuf {
+        match task.what {
+            What::Run(run) => layout::run(&self.dir, &run.cell, run.seed),
+            What::Row(row, _) => layout::fused_folder(&self.dir, &row.cell),
+        }
+    }
+
+    /// Where its record does.
+    fn record(&self, task: &Task<'_>) -> PathBuf {
+        match task.what {
+            What::Run(run) => layout::record(&self.dir, &run.cell, run.seed),
+            What::Row(row, _) => layout::fused(&self.dir, &row.cell, row.seed),
+        }
+    }
+
+    /// Two models draw together once both are trained.
+    fn can_begin(&self, task: &Task<'_>) -> bool {
+        match task.what {
+            What::Run(_) => true,
+            What::Row(row, _) => {
+                let trained = |cell| layout::record(&self.dir, cell, row.seed).exists();
+                row.parents.iter().all(|cell| trained(cell))
+            }
+        }
+    }
+
+    /// Whether a task has its record, which must be of the same options.
+    fn is_finished(&self, task: &Task<'_>) -> Result<bool, StudyError> {
+        let path = self.record(task);
+        let Some(record) = Record::read(&path)? else { return Ok(false) };
+        let hash = match task.what {
+            What::Run(run) => run.config_hash()?,
+            What::Row(row, parents) => self.fused_hash(row, parents)?,
+        };
+        if record.config_hash == hash { Ok(true) } else { Err(StudyError::Stale { path }) }
+    }
+
+    /// Looks at what is finished.
+    fn look(&self, tasks: &[Task<'_>], progress: &mut Progress, others: usize) {
+        let finished = tasks.iter().filter(|task| self.record(task).exists());
+        let (mut count, mut operations) = (0, 0.0);
+        for task in finished {
+            count += 1;
+            operations += task.estimate.flops();
+        }
+        progress.look(count, operations, others);
     }
 
     /// Trains and judges one run, and writes its record; `None` if `stop` was set meanwhile.
@@ -118,7 +193,7 @@ impl<D: Device> Study<'_, D> {
         &self,
         run: &PlannedRun,
         claim: &Claim,
-        dataset: std::sync::Arc<jit_data::Dataset>,
+        dataset: Arc<Dataset>,
         relay: &mut Relay<'_>,
         stop: &AtomicBool,
     ) -> Result<Option<Record>, StudyError> {
@@ -137,14 +212,10 @@ impl<D: Device> Study<'_, D> {
                 return Err(StudyError::Run { cell, seed, source });
             }
         };
-        let precision = match dev.precision() {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        };
         let ending = Ending {
             suite: &self.plan.suite.name,
-            command: self.repeat(run),
-            precision,
+            command: self.repeat(&run.label()),
+            precision: precision_name(&dev),
             total,
             started: &claim.started,
             outcome,
@@ -154,36 +225,40 @@ impl<D: Device> Study<'_, D> {
         Ok(Some(record))
     }
 
-    /// The command that repeats a run.
-    fn repeat(&self, run: &PlannedRun) -> String {
-        format!("{} --only {} --out again", self.command, run.label())
-    }
-
-    /// Whether a run has its record, which must be of the same options.
-    fn is_finished(&self, run: &PlannedRun) -> Result<bool, StudyError> {
-        let path = layout::record(&self.dir, &run.cell, run.seed);
-        match Record::read(&path)? {
-            None => Ok(false),
-            Some(record) if record.config_hash == run.config_hash()? => Ok(true),
-            Some(_) => Err(StudyError::Stale { path }),
-        }
-    }
-
-    /// How many runs are finished, and their operations.
-    fn finished(&self, work: &[Estimate]) -> Result<(usize, f64), StudyError> {
-        let (mut runs, mut operations) = (0, 0.0);
-        for (run, estimate) in self.plan.runs.iter().zip(work) {
-            if has_record(&self.dir, run) {
-                runs += 1;
-                operations += estimate.flops();
-            }
-        }
-        Ok((runs, operations))
+    /// The command that repeats a row.
+    pub(crate) fn repeat(&self, label: &str) -> String {
+        format!("{} --only {label} --out again", self.command)
     }
 }
 
-fn has_record(study: &Path, run: &PlannedRun) -> bool {
-    layout::record(study, &run.cell, run.seed).exists()
+/// `f32` or `bf16`
+pub(crate) fn precision_name<D: Device>(dev: &D) -> &'static str {
+    match dev.precision() {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+    }
+}
+
+/// Something that ends with a record.
+struct Task<'a> {
+    what: What<'a>,
+    estimate: Estimate,
+}
+
+/// What it is.
+#[derive(Clone, Copy)]
+enum What<'a> {
+    Run(&'a PlannedRun),
+    Row(&'a PlannedFusion, [&'a PlannedRun; 2]),
+}
+
+impl Task<'_> {
+    fn label(&self) -> String {
+        match self.what {
+            What::Run(run) => run.label(),
+            What::Row(row, _) => row.label(),
+        }
+    }
 }
 
 /// Passes on what a run tells, and counts its operations.

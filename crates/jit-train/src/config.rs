@@ -272,6 +272,14 @@ impl RunConfig {
         self.fusion.with == PARTNER
     }
 
+    /// The weights that draw: `ema-0.9999`, the first average, or `model` where the run keeps none.
+    pub fn weights_name(&self) -> String {
+        match self.optim.ema_decay.first() {
+            Some(decay) => format!("ema-{decay}"),
+            None => "model".into(),
+        }
+    }
+
     /// The peak learning rate: `optim.lr`, or `blr·global_batch/256` where that is 0 (spec §3).
     pub fn peak_lr(&self) -> f64 {
         match self.optim.lr {

@@ -50,7 +50,10 @@ pub fn run(args: &AblateArgs, out: &mut dyn Write) -> Outcome {
     }
     let stop = interrupt::flag()?;
     store::settle(&dir, &plan.suite).map_err(explain)?;
-    let runs = plan.runs.len();
+    let rows = match plan.fusions.len() {
+        0 => format!("{} runs", plan.runs.len()),
+        fusions => format!("{} runs and {fusions} fusions", plan.runs.len()),
+    };
     let study = Study { dir: dir.clone(), plan, command, device: &device::cpu };
     if args.worker {
         workers::stop_with_parent(Arc::clone(&stop))?;
@@ -66,7 +69,7 @@ pub fn run(args: &AblateArgs, out: &mut dyn Write) -> Outcome {
         Ended::Stopped => writeln!(out, "stopped; the same command goes on")?,
         Ended::Finished => {
             helped?;
-            writeln!(out, "all {runs} runs of the study in {} are finished", dir.display())?;
+            writeln!(out, "all {rows} of the study in {} are finished", dir.display())?;
             if watch.diverged > 0 {
                 writeln!(
                     out,

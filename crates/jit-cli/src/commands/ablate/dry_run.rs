@@ -28,7 +28,16 @@ pub fn print(plan: &Plan, dir: &Path, images: usize, out: &mut dyn Write) -> Out
     let (seeds, runs, done) = (suite.seeds.len(), plan.runs.len(), plan.runs.len() - left.len());
     let finished = if done > 0 { format!(", {done} of them finished") } else { String::new() };
     writeln!(out, "runs        {runs} of {} cells and {seeds} seeds{finished}", suite.cells.len())?;
-    let cost: Estimate = left.iter().map(|run| Estimate::of(&run.config, images)).sum();
+    let rows = plan.fusions.iter().filter(|row| !layout::fused(dir, &row.cell, row.seed).exists());
+    let rows: Vec<_> = rows.collect();
+    if !plan.fusions.is_empty() {
+        let (rows, left) = (plan.fusions.len(), rows.len());
+        writeln!(out, "fusions     {rows} of two models each, {left} of them to be drawn")?;
+    }
+    let trained = left.iter().map(|run| Estimate::of(&run.config, images));
+    let pairs = rows.iter().filter_map(|row| plan.parents(row));
+    let drawn = pairs.map(|[a, b]| Estimate::of_pair(&a.config, &b.config));
+    let cost: Estimate = trained.chain(drawn).sum();
     let (steps, trained) = (cost.steps, cost.images);
     writeln!(out, "training    {steps} steps, {} images", count(trained))?;
     let shares: Vec<String> = suite.evaluation.fractions.iter().map(f64::to_string).collect();
@@ -36,7 +45,9 @@ pub fn print(plan: &Plan, dir: &Path, images: usize, out: &mut dyn Write) -> Out
     writeln!(out, "drawing     {drawn} images, after {shares} of each run")?;
     writeln!(out, "operations  {}", count(cost.flops() as u64))?;
     writeln!(out, "disk        about {}", bytes(cost.disk))?;
-    if let Some(run) = left.first() {
+    if let Some(run) =
+        left.first().copied().or_else(|| plan.runs.first().filter(|_| !rows.is_empty()))
+    {
         let pace = bench::pace(&device::cpu(run.config.train.precision), &run.config);
         let (training, drawing) = (count(pace.training as u64), count(pace.drawing as u64));
         writeln!(
