@@ -55,6 +55,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Measure the speed of training, drawing or single kernels on this machine.
     Bench(BenchArgs),
+    /// Make a page of a study or a run: tables, curves, samples, costs.
+    Report(ReportArgs),
     /// Show what a model costs: parameters, operations, memory.
     Info(InfoArgs),
     /// Show what this machine and this build can do, and what is missing.
@@ -423,6 +425,25 @@ pub struct InfoArgs {
     /// A run's folder, a checkpoint's folder, a .safetensors file or a reference .pth file.
     #[arg(long, value_name = "PATH")]
     pub checkpoint: Option<PathBuf>,
+}
+
+/// Arguments of `report`.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// The folder of a study or of a training run.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Write one HTML file that needs nothing else
+    /// [default, if no other output is asked for: DIR/report.html].
+    #[arg(long, value_name = "FILE.html")]
+    pub out: Option<PathBuf>,
+    /// Write a Markdown page, and its pictures into the folder of the same name beside it
+    /// [FILE: DIR/report.md].
+    #[arg(long, value_name = "FILE.md", num_args = 0..=1)]
+    pub markdown: Option<Option<PathBuf>>,
+    /// Write each table as a CSV file into this folder [FOLDER: DIR/report].
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1)]
+    pub csv: Option<Option<PathBuf>>,
 }
 
 /// Arguments of `bench`.

@@ -14,6 +14,7 @@ pub mod convert;
 pub mod doctor;
 pub mod eval;
 pub mod info;
+pub mod report;
 pub mod sample;
 pub mod stats;
 pub mod train;
@@ -72,6 +73,7 @@ fn dispatch(cli: &Cli, out: &mut (dyn Write + Send)) -> Outcome {
         Command::Convert(args) => convert::run(args, out),
         Command::Verify(args) => verify::run(args, out),
         Command::Bench(args) => bench::run(args, out),
+        Command::Report(args) => report::run(args, out),
         Command::Info(args) => info::run(args, out),
         Command::Doctor => doctor::run(out),
         Command::Options(args) => list_options(args, out),

@@ -36,6 +36,16 @@ pub enum FusionMode {
     Guide,
 }
 
+impl FusionMode {
+    /// Its name in options, suites and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Blend => "blend",
+            Self::Guide => "guide",
+        }
+    }
+}
+
 /// How two networks draw together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fusion {

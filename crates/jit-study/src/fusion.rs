@@ -115,13 +115,9 @@ impl PlannedFusion {
 
     /// The same for a record.
     pub fn described(&self) -> record::Fusion {
-        let mode = match self.mode {
-            FusionMode::Blend => "blend",
-            FusionMode::Guide => "guide",
-        };
         record::Fusion {
             parents: self.parents.clone(),
-            mode: mode.into(),
+            mode: self.mode.name().into(),
             schedule: self.shape.name().into(),
             // By way of text: 0.1, not 0.10000000149011612.
             weight: self.weight.to_string().parse().unwrap_or(f64::from(self.weight)),
@@ -132,7 +128,7 @@ impl PlannedFusion {
     pub fn config_hash(&self, parents: [&str; 2]) -> String {
         let Fusion { weight, .. } = self.fusion();
         let [a, b] = parents;
-        let text = format!("{a}\n{b}\n{}\n{weight}\n", self.described().mode);
+        let text = format!("{a}\n{b}\n{}\n{weight}\n", self.mode.name());
         Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

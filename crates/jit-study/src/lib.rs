@@ -2,7 +2,7 @@
 //!
 //! A [`Suite`] says what is compared; a [`Plan`] makes every run of it concrete; a [`Study`] is worked
 //! on by any number of processes until each run has its [`Record`]. [`layout`] says where all of it
-//! lies. This crate prints nothing.
+//! lies, and [`report`] makes a page of it. This crate prints nothing.
 
 pub mod claim;
 mod clock;
@@ -19,6 +19,7 @@ pub mod observer;
 pub mod plan;
 pub mod progress;
 pub mod record;
+pub mod report;
 pub mod settings;
 pub mod store;
 pub mod suite;

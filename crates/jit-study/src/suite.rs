@@ -66,6 +66,9 @@ pub struct Suite {
     /// Figures that were published for the same cells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Published>,
+    /// Where these come from and what must be said of them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub published_note: String,
 }
 
 fn one_seed() -> Vec<u64> {

@@ -1,0 +1,58 @@
+//! `jit report`: a page of a study or a run.
+
+use std::io::Write;
+use std::path::Path;
+
+use jit_core::files::write_bytes_atomic;
+use jit_study::report::Report;
+
+use crate::cli::ReportArgs;
+use crate::failure::{Failure, Outcome};
+use crate::terminal::say;
+
+/// Writes the report in every form that is asked for, and names the files.
+///
+/// # Errors
+/// A folder without a run, or a file that cannot be written.
+pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Outcome {
+    let ReportArgs { dir, out: html, markdown, csv } = args;
+    let report = Report::read(dir)?;
+    for warning in report.warnings() {
+        say(&format!("warning: {warning}"));
+    }
+    let or = |given: &Option<std::path::PathBuf>, name: &str| {
+        given.clone().unwrap_or_else(|| dir.join(name))
+    };
+    if html.is_some() || (markdown.is_none() && csv.is_none()) {
+        let path = or(html, "report.html");
+        write_bytes_atomic(&path, report.html()?.as_bytes())?;
+        writeln!(out, "report: {}", path.display())?;
+    }
+    if let Some(given) = markdown {
+        write_markdown(&report, &or(given, "report.md"), out)?;
+    }
+    if let Some(given) = csv {
+        let folder = or(given, "report");
+        for (name, bytes) in report.csv()? {
+            write_bytes_atomic(&folder.join(name), &bytes)?;
+        }
+        writeln!(out, "tables: {}", folder.display())?;
+    }
+    Ok(())
+}
+
+/// The page, and its pictures in the folder of the same name.
+fn write_markdown(report: &Report, path: &Path, out: &mut dyn Write) -> Outcome {
+    let stem = path.file_stem().filter(|_| path.extension().is_some_and(|e| e == "md"));
+    let Some(stem) = stem.and_then(|stem| stem.to_str()) else {
+        let message = format!("`{}` is no name of a Markdown page", path.display());
+        return Err(Failure::usage(message).help("give a name that ends in .md"));
+    };
+    let page = report.markdown(stem)?;
+    for (name, bytes) in &page.files {
+        write_bytes_atomic(&path.with_file_name(name), bytes)?;
+    }
+    write_bytes_atomic(path, page.text.as_bytes())?;
+    writeln!(out, "report: {} and {} pictures", path.display(), page.files.len())?;
+    Ok(())
+}
