@@ -84,7 +84,7 @@ def compare(python, args):
     results = []
     for name in args.only or MEASUREMENTS:
         ours, theirs, modes = MEASUREMENTS[name]
-        for precision in precisions if name != "digits" else ["f32"]:
+        for precision in precisions:
             common = ["--precision", precision, "--steps", STEPS[name], "--threads", args.threads]
             variants = {"jit": [ROOT / "target/release/jit", "bench", *ours, *common, "--json"]}
             for mode in modes:

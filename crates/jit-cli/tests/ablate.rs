@@ -98,6 +98,8 @@ fn a_study_ends_with_a_record_for_every_run_and_repeats_none() {
     assert!(ran.out.contains("all 4 runs of the study in study are finished"), "{}", ran.out);
     assert!(ran.err.contains("4/4 bottleneck/seed-1 in "), "{}", ran.err);
     let study = place.path("study");
+    let page = String::from_utf8(place.bytes("study/report.html")).unwrap();
+    assert!(ran.out.contains("report: study/report.html") && page.contains("The bottleneck MLP"));
     let all = records(&study);
     assert_eq!(all.keys().map(String::as_str).collect::<Vec<_>>(), LABELS);
     let record = &all["bottleneck/seed-1"];

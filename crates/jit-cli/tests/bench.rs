@@ -43,6 +43,14 @@ fn every_workload_reports_rates_that_follow_from_its_times() {
 }
 
 #[test]
+fn a_second_model_is_not_left_out_in_silence() {
+    let place = Place::new();
+    let line = "bench train --config tiny.toml --steps 1 --set partner.mlp=bottleneck";
+    let message = place.fails(2, line);
+    assert!(message.contains("[partner]"), "{message}");
+}
+
+#[test]
 fn a_run_records_its_precision_and_goes_on_in_no_other() {
     let place = Place::new();
     let train = |line: &str| format!("train --config tiny.toml --out run {line}");

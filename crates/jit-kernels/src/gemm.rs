@@ -138,7 +138,8 @@ pub(crate) fn multiply(a: &impl Rows, b: &PackedB, c: &mut [f32], target: Target
     let (shape, format) = (b.shape(), b.format());
     let chain = format.chain(k);
     let most_rows = (A_BLOCK / format.slots(chain)).min(MC);
-    let grid = Grid::new(m, n, shape, most_rows, rayon::current_num_threads());
+    let b_is_small = format.slots(k) * n <= A_BLOCK;
+    let grid = Grid::new(m, n, shape, most_rows, b_is_small, rayon::current_num_threads());
     let c = Start(c.as_mut_ptr());
     par::for_each_index(grid.len(), m * n * k, |i| {
         let (rows, cols) = grid.area(i);
@@ -211,17 +212,31 @@ struct Grid {
 
 impl Grid {
     /// Whole rows of blocks where there are enough to occupy all threads evenly, since each area
-    /// packs its rows of `A` for itself; else groups of at least eight panels, then fewer rows.
-    fn new(rows: usize, cols: usize, shape: TileShape, most_rows: usize, threads: usize) -> Grid {
+    /// packs its rows of `A` for itself; more of them where `B` is small enough to come from the
+    /// second-level cache for each; else groups of at least eight panels, then fewer rows.
+    fn new(
+        rows: usize,
+        cols: usize,
+        shape: TileShape,
+        most_rows: usize,
+        b_is_small: bool,
+        threads: usize,
+    ) -> Grid {
         let enough = if threads == 1 { 1 } else { 3 * threads };
         let even =
             |total: usize, parts: usize, unit: usize| total.div_ceil(parts).next_multiple_of(unit);
-        let row_blocks = rows.div_ceil(most_rows);
+        let mut row_blocks = rows.div_ceil(most_rows);
+        if b_is_small {
+            row_blocks = row_blocks.max(enough.min(rows / (8 * shape.mr)));
+        }
         let most_groups = cols.div_ceil(8 * shape.nr);
         let col_groups = enough.div_ceil(row_blocks).min(most_groups);
+        // Few rows are shared out as evenly as strips allow.
+        let fewest_rows = rows.div_ceil(2 * shape.mr).max(row_blocks);
         let row_blocks = row_blocks
             .max(enough.div_ceil(col_groups))
-            .min(rows.div_ceil(4 * shape.mr).max(row_blocks));
+            .min(rows.div_ceil(4 * shape.mr).max(row_blocks).next_multiple_of(threads))
+            .min(fewest_rows);
         let most_rows = (most_rows / shape.mr).max(1) * shape.mr;
         Grid {
             rows,

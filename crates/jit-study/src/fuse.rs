@@ -31,6 +31,7 @@ impl<D: Device> Study<'_, D> {
     ) -> Result<Option<Record>, StudyError> {
         let (started, clock) = (now(), Instant::now());
         let config = &parents[0].config;
+        let in_data_set = images.of(config)?.len();
         let judge = images.judge(config)?;
         let dev = (self.device)(config.train.precision);
         let failed =
@@ -55,7 +56,7 @@ impl<D: Device> Study<'_, D> {
                 samples: Some(grid),
                 eval: EvalReport {
                     step: a.state.step,
-                    epoch: config.train.epochs,
+                    epoch: config.epochs_before(a.state.step, in_data_set),
                     extractor: judge.extractor().into(),
                     seconds: clock.elapsed().as_secs_f64(),
                     report,

@@ -241,7 +241,8 @@ impl RunConfig {
         match self.partner_model() {
             Some(partner) => partner.validate().map_err(ConfigError::Partner)?,
             None if self.draws_with_partner() => {
-                let expected = "a model that is trained along, which [partner] describes; or the path                                 of another, such as `./partner` for a folder of that name";
+                let expected = "a model that is trained along, which [partner] describes; or the path \
+                                of another, such as `./partner` for a folder of that name";
                 return Err(invalid("fusion.with", PARTNER, expected));
             }
             None => {}

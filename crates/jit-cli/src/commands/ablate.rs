@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use jit_model::Cpu;
+use jit_study::report::Report;
 use jit_study::{Ended, Plan, Study, StudyError, StudyObserver, Suite, store, suites};
 use jit_train::RunConfig;
 use jit_train::config::PrecisionChoice;
@@ -20,9 +21,10 @@ use crate::{device, interrupt, presets};
 mod dry_run;
 mod workers;
 
+use super::report;
 use workers::Workers;
 
-/// Works on the study until all its runs are finished or a signal comes.
+/// Works on the study until all its runs are finished, and makes its page then, or until a signal comes.
 ///
 /// # Errors
 /// A suite or options that make no sense, unusable images, or whatever a run fails on but its own
@@ -77,6 +79,7 @@ pub fn run(args: &AblateArgs, out: &mut dyn Write) -> Outcome {
                     watch.diverged
                 )?;
             }
+            report::write_html(&Report::read(&dir)?, &dir.join(report::HTML), out)?;
         }
     }
     Ok(())

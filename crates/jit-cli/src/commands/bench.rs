@@ -33,6 +33,13 @@ pub fn run(args: &BenchArgs, out: &mut dyn Write) -> Outcome {
     config.train.global_batch = batch;
     config.train.batch_size = batch;
     config.validate().map_err(Failure::usage)?;
+    if config.partner_model().is_some() {
+        let failure =
+            Failure::usage("a benchmark measures one model, and [partner] describes a second");
+        return Err(
+            failure.help("leave [partner] out, or measure it by giving its options to [model]")
+        );
+    }
     let dev = device::cpu(config.train.precision);
     let machine = machine(&dev);
     let steps = args.steps.get();

@@ -10,6 +10,9 @@ use crate::cli::ReportArgs;
 use crate::failure::{Failure, Outcome};
 use crate::terminal::say;
 
+/// The page in the folder of what it tells of.
+pub const HTML: &str = "report.html";
+
 /// Writes the report in every form that is asked for, and names the files.
 ///
 /// # Errors
@@ -24,9 +27,7 @@ pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Outcome {
         given.clone().unwrap_or_else(|| dir.join(name))
     };
     if html.is_some() || (markdown.is_none() && csv.is_none()) {
-        let path = or(html, "report.html");
-        write_bytes_atomic(&path, report.html()?.as_bytes())?;
-        writeln!(out, "report: {}", path.display())?;
+        write_html(&report, &or(html, HTML), out)?;
     }
     if let Some(given) = markdown {
         write_markdown(&report, &or(given, "report.md"), out)?;
@@ -38,6 +39,13 @@ pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Outcome {
         }
         writeln!(out, "tables: {}", folder.display())?;
     }
+    Ok(())
+}
+
+/// The page in one file.
+pub fn write_html(report: &Report, path: &Path, out: &mut dyn Write) -> Outcome {
+    write_bytes_atomic(path, report.html()?.as_bytes())?;
+    writeln!(out, "report: {}", path.display())?;
     Ok(())
 }
 

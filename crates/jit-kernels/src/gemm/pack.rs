@@ -12,7 +12,8 @@ use crate::{
     par,
 };
 
-/// Panels packed together: enough columns for whole cache lines and pages of a row-major source.
+/// Panels packed together at most: enough columns for whole cache lines and pages of a row-major
+/// source.
 const PANELS_AT_ONCE: usize = 8;
 
 /// A matrix `B [K, N]` in panels, `[K / chain, N / NR, slots(chain), NR]`, with zeros in columns
@@ -40,13 +41,16 @@ impl PackedB {
         let row_of_panels = cols.next_multiple_of(nr);
         let mut data = Buffer::take(format.slots(rows) * row_of_panels);
         let chain = format.chain(rows);
+        // Fewer where the threads would have less than two pieces each.
+        let shares = 2 * rayon::current_num_threads();
+        let at_once = cols.div_ceil(nr).div_ceil(shares).clamp(1, PANELS_AT_ONCE);
         for k0 in (0..rows).step_by(chain) {
             let kc = chain.min(rows - k0);
             let slots = format.slots(kc);
             let panels = &mut data[format.slots(k0) * row_of_panels..][..slots * row_of_panels];
-            par::for_each_chunk(panels, PANELS_AT_ONCE * nr * slots, kc * cols, |i, panels| {
-                let col = i * PANELS_AT_ONCE * nr;
-                let width = (PANELS_AT_ONCE * nr).min(cols - col);
+            par::for_each_chunk(panels, at_once * nr * slots, kc * cols, |i, panels| {
+                let col = i * at_once * nr;
+                let width = (at_once * nr).min(cols - col);
                 let columns = b.block(k0, kc, col, width).transposed();
                 strips::pack(format, level, nr, columns, panels);
             });

@@ -137,9 +137,9 @@ fn the_number_of_threads_changes_no_bit() {
 #[test]
 fn the_threads_areas_cover_every_element_once() {
     for (m, n) in [(1, 1), (9, 4608), (2304, 2304), (53 * 64, 96), (193, 17), (768, 3072)] {
-        for threads in [1, 2, 64] {
+        for (threads, b_is_small) in [(1, false), (2, true), (2, false), (64, true), (64, false)] {
             let shape = TileShape { mr: 6, nr: 16 };
-            let grid = Grid::new(m, n, shape, 192, threads);
+            let grid = Grid::new(m, n, shape, 192, b_is_small, threads);
             let mut covered = vec![0u8; m * n];
             for i in 0..grid.len() {
                 let (rows, cols) = grid.area(i);
