@@ -27,18 +27,27 @@ pub fn fid(a: &Gaussian, b: &Gaussian) -> Result<f64, EvalError> {
 /// distance from it.
 pub(crate) struct Root<'a> {
     gaussian: &'a Gaussian,
-    /// `V·Λ^½` of `Σ = V·Λ·Vᵀ`
+    /// H with `Σ = H·Hᵀ`
     half: Mat<f64>,
 }
 
 impl<'a> Root<'a> {
+    /// By Cholesky, or by eigenvectors where Σ has no full rank.
     pub fn of(gaussian: &'a Gaussian) -> Result<Self, EvalError> {
+        let half = match sigma(gaussian).llt(Side::Lower) {
+            Ok(factor) => factor.L().to_owned(),
+            Err(_) => Self::by_eigenvectors(gaussian)?,
+        };
+        Ok(Self { gaussian, half })
+    }
+
+    /// `V·Λ^½` of `Σ = V·Λ·Vᵀ`.
+    fn by_eigenvectors(gaussian: &Gaussian) -> Result<Mat<f64>, EvalError> {
         let dim = gaussian.mean.len();
         let eigen =
             sigma(gaussian).self_adjoint_eigen(Side::Lower).map_err(|_| EvalError::Eigenvalues)?;
         let (vectors, values) = (eigen.U(), eigen.S().column_vector());
-        let half = Mat::from_fn(dim, dim, |i, j| vectors[(i, j)] * values[j].max(0.0).sqrt());
-        Ok(Self { gaussian, half })
+        Ok(Mat::from_fn(dim, dim, |i, j| vectors[(i, j)] * values[j].max(0.0).sqrt()))
     }
 
     /// The distance of `other` from this one.
@@ -53,7 +62,7 @@ impl<'a> Root<'a> {
         Ok(means + trace(self.gaussian) + trace(other) - 2.0 * self.trace_of_root(other)?)
     }
 
-    /// `tr (Σ₁Σ₂)^½`: the matrix `Λ^½·Vᵀ·Σ₂·V·Λ^½` has the eigenvalues of `Σ₁^½·Σ₂·Σ₁^½`.
+    /// `tr (Σ₁Σ₂)^½`: with `Σ₁ = H·Hᵀ` the matrix `Hᵀ·Σ₂·H` has the eigenvalues of `Σ₁^½·Σ₂·Σ₁^½`.
     fn trace_of_root(&self, other: &Gaussian) -> Result<f64, EvalError> {
         let dim = self.gaussian.mean.len();
         let (half, par) = (self.half.as_ref(), Par::rayon(0));
@@ -156,6 +165,24 @@ mod tests {
         let (there, back) = (fid(&x, &y).unwrap(), fid(&y, &x).unwrap());
         assert!((there - back).abs() < 1e-9 * there, "{there} {back}");
         assert!((there - turned).abs() < 1e-5 * there, "{there} {turned}");
+    }
+
+    #[test]
+    fn both_roots_of_a_covariance_give_the_same_distance() {
+        let gaussian = |seed: u64, rows: usize| {
+            let mut x = vec![0.0; 6 * rows];
+            Stream::new(seed, Purpose::Noise, 0, 0).fill_normal(&mut x);
+            x.iter_mut().enumerate().for_each(|(i, x)| *x *= 1.0 + (i % 6) as f32);
+            Moments::of(&Features::new(6, x).unwrap()).gaussian().unwrap()
+        };
+        let (a, b) = (gaussian(1, 50), gaussian(2, 40));
+        let with_vectors = Root { half: Root::by_eigenvectors(&b).unwrap(), gaussian: &b };
+        let (fast, slow) = (fid(&a, &b).unwrap(), with_vectors.fid(&a).unwrap());
+        assert!((fast - slow).abs() < 1e-10 * slow, "{fast} {slow}");
+        // Four rows have no covariance of full rank: from both sides all the same.
+        let flat = gaussian(3, 4);
+        let (there, back) = (fid(&a, &flat).unwrap(), fid(&flat, &a).unwrap());
+        assert!((there - back).abs() < 1e-9 * there, "{there} {back}");
     }
 
     #[test]
