@@ -444,6 +444,10 @@ pub struct ReportArgs {
     /// Write each table as a CSV file into this folder [FOLDER: DIR/report].
     #[arg(long, value_name = "FOLDER", num_args = 0..=1)]
     pub csv: Option<Option<PathBuf>>,
+    /// Copy what the report of a study is made of into this folder: records, settings, losses as means
+    /// over steps, the first images; no weights.
+    #[arg(long, value_name = "FOLDER")]
+    pub keep: Option<PathBuf>,
 }
 
 /// Arguments of `bench`.

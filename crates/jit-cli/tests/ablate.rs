@@ -100,6 +100,24 @@ fn a_study_ends_with_a_record_for_every_run_and_repeats_none() {
     let study = place.path("study");
     let page = String::from_utf8(place.bytes("study/report.html")).unwrap();
     assert!(ran.out.contains("report: study/report.html") && page.contains("The bottleneck MLP"));
+    // What is kept of it makes the same tables and small pictures, without weights.
+    let kept = place.ok("report study --keep kept --csv whole-tables").out;
+    assert!(kept.contains("kept: 4 runs in kept"), "{kept}");
+    place.ok("report kept --markdown kept.md --csv kept-tables");
+    place.ok("report study --markdown study.md");
+    for name in ["results.csv", "settings.csv"] {
+        assert_eq!(
+            place.bytes(&format!("whole-tables/{name}")),
+            place.bytes(&format!("kept-tables/{name}"))
+        );
+    }
+    for entry in std::fs::read_dir(place.path("study")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.starts_with("samples") {
+            assert_eq!(place.bytes(&format!("study/{name}")), place.bytes(&format!("kept/{name}")));
+        }
+    }
+    assert!(!place.path("kept/runs/swiglu/seed-0/checkpoints").exists());
     let all = records(&study);
     assert_eq!(all.keys().map(String::as_str).collect::<Vec<_>>(), LABELS);
     let record = &all["bottleneck/seed-1"];

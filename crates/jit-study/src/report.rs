@@ -11,6 +11,7 @@ mod curve;
 mod document;
 mod figure;
 mod html;
+mod keep;
 mod load;
 mod markdown;
 mod metric;
@@ -22,6 +23,7 @@ mod table;
 mod thumbnail;
 
 pub use document::Document;
+pub use keep::keep;
 pub use load::ReportError;
 pub use markdown::Page;
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use jit_core::files::write_bytes_atomic;
-use jit_study::report::Report;
+use jit_study::report::{self, Report};
 
 use crate::cli::ReportArgs;
 use crate::failure::{Failure, Outcome};
@@ -18,7 +18,7 @@ pub const HTML: &str = "report.html";
 /// # Errors
 /// A folder without a run, or a file that cannot be written.
 pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Outcome {
-    let ReportArgs { dir, out: html, markdown, csv } = args;
+    let ReportArgs { dir, out: html, markdown, csv, keep } = args;
     let report = Report::read(dir)?;
     for warning in report.warnings() {
         say(&format!("warning: {warning}"));
@@ -26,7 +26,7 @@ pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Outcome {
     let or = |given: &Option<std::path::PathBuf>, name: &str| {
         given.clone().unwrap_or_else(|| dir.join(name))
     };
-    if html.is_some() || (markdown.is_none() && csv.is_none()) {
+    if html.is_some() || (markdown.is_none() && csv.is_none() && keep.is_none()) {
         write_html(&report, &or(html, HTML), out)?;
     }
     if let Some(given) = markdown {
@@ -38,6 +38,10 @@ pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Outcome {
             write_bytes_atomic(&folder.join(name), &bytes)?;
         }
         writeln!(out, "tables: {}", folder.display())?;
+    }
+    if let Some(folder) = keep {
+        let runs = report::keep(dir, folder)?;
+        writeln!(out, "kept: {runs} runs in {}", folder.display())?;
     }
     Ok(())
 }

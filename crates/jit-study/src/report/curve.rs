@@ -35,6 +35,9 @@ const MOST_PARTS: usize = 256;
 /// No line of `metrics.jsonl` comes near this length.
 const MAX_LINE: u64 = 1 << 16;
 
+/// No `metrics.jsonl` that is to be kept comes near this size.
+const MAX_FILE: u64 = 1 << 32;
+
 impl Curve {
     /// Reads `metrics.jsonl`. A last line that was cut off is passed over: the run goes on.
     ///
@@ -77,6 +80,50 @@ impl Curve {
         let from = self.parts.len() - self.parts.len().div_ceil(20);
         Mean::merged(&self.parts[from..]).per_t()
     }
+}
+
+/// The lines of `metrics.jsonl` as at most `most` means over equally many consecutive ones (the last over
+/// what is left); what cannot be read is left out.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn thinned(file: impl BufRead, most: usize) -> io::Result<Vec<StepReport>> {
+    let mut reports = Vec::new();
+    for line in file.take(MAX_FILE).lines() {
+        reports.extend(serde_json::from_str::<StepReport>(&line?));
+    }
+    let together = reports.len().div_ceil(most).max(1);
+    Ok(reports.chunks(together).filter_map(mean_of).collect())
+}
+
+/// What a run says of some consecutive steps; a partner is left out.
+fn mean_of(reports: &[StepReport]) -> Option<StepReport> {
+    let last = reports.last()?;
+    let rounded = |value: f64| format!("{value:.6e}").parse().unwrap_or(value);
+    let mean = |of: fn(&StepReport) -> f64| {
+        rounded(reports.iter().map(of).sum::<f64>() / reports.len() as f64)
+    };
+    let auxiliary = last.auxiliary.map(|_| mean(|report| report.auxiliary.unwrap_or(f64::NAN)));
+    let bins = reports.iter().map(Mean::of).fold(Mean::default(), |mut sum, mean| {
+        sum.add(&mean);
+        sum
+    });
+    let in_bin = |(sum, images): (f64, u64)| (images > 0).then(|| rounded(sum / images as f64));
+    Some(StepReport {
+        step: last.step,
+        epoch: mean(|report| report.epoch),
+        loss: mean(|report| report.loss),
+        diffusion: mean(|report| report.diffusion),
+        auxiliary,
+        lr: mean(|report| report.lr),
+        grad_norm: mean(|report| report.grad_norm),
+        loss_by_t: bins.by_t.map(in_bin),
+        images_by_t: bins.by_t.map(|(_, images)| images),
+        images_per_second: mean(|report| report.images_per_second),
+        data_wait: mean(|report| report.data_wait),
+        elapsed: last.elapsed,
+        partner: None,
+    })
 }
 
 impl Mean {
@@ -173,6 +220,22 @@ mod tests {
         // The last twentieth of two lines is the last line.
         assert_eq!(curve.per_t()[0].loss, 3.0);
         assert_eq!(Curve::default().per_t(), []);
+    }
+
+    #[test]
+    fn kept_lines_are_means_that_read_as_the_whole_does() {
+        let text: String = (1..=100).map(line).collect();
+        let kept = thinned(text.as_bytes(), 32).unwrap();
+        assert_eq!((kept.len(), kept[0].step, kept[24].step), (25, 4, 100));
+        assert_eq!((kept[0].loss, kept[0].epoch), (5.0, 0.25));
+        // (1·1 + 2·2 + 3·3 + 4·4) / (1 + 2 + 3 + 4) over images.
+        assert_eq!((kept[0].loss_by_t[3], kept[0].images_by_t[3]), (Some(3.0), 10));
+        let again: String = kept.iter().map(|r| serde_json::to_string(r).unwrap() + "\n").collect();
+        let (whole, kept) =
+            (Curve::read(text.as_bytes()).unwrap(), Curve::read(again.as_bytes()).unwrap());
+        let mean = |curve: &Curve| Mean::merged(&curve.parts).loss();
+        assert!((mean(&whole) - mean(&kept)).abs() < 1e-9);
+        assert!(thinned("".as_bytes(), 32).unwrap().is_empty());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use jit_train::evaluation::EvalReport;
 use super::curve::Curve;
 use super::study::{Cell, Judged, Run, Shot, Study};
 use crate::layout;
-use crate::record::{Outcome, Record};
+use crate::record::{Outcome, Record, RecordError};
 use crate::suite::{FusionSweep, Suite};
 
 /// Why there is no report.
@@ -39,6 +39,15 @@ pub enum ReportError {
         /// What was found instead.
         problems: Vec<String>,
     },
+    /// A single run where a study is needed.
+    #[error("`{dir}` is a single run: expected the folder of a study (suite.toml and runs/)")]
+    NoStudy {
+        /// The folder.
+        dir: String,
+    },
+    /// A record that cannot be written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// A page could not be put together.
     #[error("cannot lay out the report: {0}")]
     Layout(String),

@@ -84,6 +84,13 @@ pub struct Shot {
     pub path: PathBuf,
 }
 
+impl Run {
+    /// Height and width of its images, as its configuration says.
+    pub fn image_size(&self) -> Option<usize> {
+        self.config.get("model")?.get("image_size")?.as_integer()?.try_into().ok()
+    }
+}
+
 impl Study {
     /// The experiment that others are compared with.
     pub fn baseline(&self) -> Option<&Cell> {

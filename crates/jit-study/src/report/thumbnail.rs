@@ -47,14 +47,20 @@ pub fn read(path: &Path, size: Option<usize>, alt: String) -> Result<Picture, Da
     Ok(Picture { png: png_bytes(&data, width, height, channels)?, width, height, alt })
 }
 
-/// The first images of a grid in fewer columns; `None` if it is no grid of such images.
-fn relaid(sheet: &Raster, size: usize) -> Option<Raster> {
+/// Columns and rows of a grid of images `size` pixels wide; `None` if it is no such grid.
+fn grid_of(sheet: &Raster, size: usize) -> Option<(usize, usize)> {
     let pitch = size.checked_add(PADDING).filter(|_| size > 0)?;
     let along = |length: usize| {
         let inner = length.checked_sub(PADDING)?;
         (inner > 0 && inner.is_multiple_of(pitch)).then_some(inner / pitch)
     };
-    let (columns, rows) = (along(sheet.width())?, along(sheet.height())?);
+    Some((along(sheet.width())?, along(sheet.height())?))
+}
+
+/// The first images of a grid in fewer columns; `None` if it is no grid of such images.
+fn relaid(sheet: &Raster, size: usize) -> Option<Raster> {
+    let (columns, rows) = grid_of(sheet, size)?;
+    let pitch = size + PADDING;
     let (most, across) = layout(size);
     let count = most.min(columns * rows);
     let across = across.min(count);
@@ -76,7 +82,21 @@ fn relaid(sheet: &Raster, size: usize) -> Option<Raster> {
     Raster::new(width, height, channels, data)
 }
 
-fn is_grey(image: &Raster) -> bool {
+/// The first rows of a grid of images, those that [`read`] looks at; a sheet that is no such grid as it
+/// is.
+pub fn first_rows(sheet: Raster, size: Option<usize>) -> Raster {
+    let Some((size, columns, rows)) = size.and_then(|size| {
+        let (columns, rows) = grid_of(&sheet, size)?;
+        Some((size, columns, rows))
+    }) else {
+        return sheet;
+    };
+    let rows = layout(size).0.div_ceil(columns).min(rows);
+    let window = Window { x: 0..sheet.width(), y: 0..rows * (size + PADDING) + PADDING };
+    crop(sheet, &window)
+}
+
+pub fn is_grey(image: &Raster) -> bool {
     image.channels() == 1 || image.data().chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2])
 }
 

@@ -44,7 +44,7 @@ fn gallery(
             let run = cell.runs.first()?;
             let shot = run.shots.iter().find(|shot| shot.order == order)?;
             let alt = format!("{}, {label}", cell.name);
-            let picture = thumbnail::read(&shot.path, image_size(run), alt);
+            let picture = thumbnail::read(&shot.path, run.image_size(), alt);
             picture.map_err(|error| problems.push(error.to_string())).ok()
         });
         let pictures: Vec<Option<Picture>> = pictures.collect();
@@ -68,11 +68,6 @@ fn spread<T>(all: Vec<T>) -> Vec<T> {
     let (n, most) = (all.len(), MOST_ROWS);
     let kept = |i: usize| n <= most || (0..most).any(|k| k * (n - 1) / (most - 1) == i);
     all.into_iter().enumerate().filter(|(i, _)| kept(*i)).map(|(_, item)| item).collect()
-}
-
-/// Height and width of the run's images.
-fn image_size(run: &Run) -> Option<usize> {
-    run.config.get("model")?.get("image_size")?.as_integer()?.try_into().ok()
 }
 
 #[cfg(test)]
