@@ -87,7 +87,7 @@ pub struct AblateArgs {
     /// What is compared: `paper`, `losses`, `bottleneck`, `paper-imagenet`, `smoke`, or a file.
     #[arg(long, value_name = "NAME|FILE")]
     pub suite: String,
-    /// `digits` or a folder of images [default: the suite's].
+    /// `digits`, a folder of images or tar archives [default: the suite's].
     #[arg(long, value_name = "NAME|DIR")]
     pub data: Option<String>,
     /// Number of seeds, from 0 on [default: the suite's].

@@ -13,8 +13,10 @@ use crate::error::DataError;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
-    /// `digits` for the embedded MNIST digits, or an image folder: one subfolder a class, or
-    /// pictures without subfolders to train without classes.
+    /// `digits` for the embedded MNIST digits; an image folder: one subfolder a class, or
+    /// pictures without subfolders to train without classes; or tar archives, which are read in
+    /// place: one of folders, of pictures or of one archive a class (as ILSVRC comes), or a folder
+    /// of class archives or of WebDataset shards.
     pub path: String,
     /// Share of the images to train on, above 0 and up to 1: a random subset drawn by the seed.
     pub subset: f64,

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::decode::decode_file;
+use crate::archive;
+use crate::decode::{decode_bytes, decode_file};
 use crate::digits::{self, Split};
 use crate::error::{DamagedFile, DataError};
 use crate::folder::{self, FileEntry};
@@ -57,13 +58,17 @@ impl Dataset {
         Ok(Self { size, channels, class_names: digits::class_names(), source })
     }
 
-    /// The image folder `root`, every picture centre-cropped to `size` and turned grey if
+    /// The image folder or tar archive `root` ([`archive`]), every picture centre-cropped to `size` and turned grey if
     /// `channels` is 1. Lists the files and opens none.
     ///
     /// # Errors
-    /// As [`folder::scan`]; [`DataError::Option`] beyond 2³² images.
+    /// As [`folder::scan`] and [`archive::scan`]; [`DataError::Option`] beyond 2³² images.
     pub fn folder(root: &Path, size: usize, channels: usize) -> Result<Self, DataError> {
-        let folder::Folder { files, class_names, strays } = folder::scan(root)?;
+        let found = match archive::scan(root)? {
+            Some(found) => found,
+            None => folder::scan(root)?,
+        };
+        let folder::Folder { files, class_names, strays } = found;
         if u32::try_from(files.len()).is_err() {
             return Err(DataError::Option {
                 option: "data.path",
@@ -262,7 +267,12 @@ impl Dataset {
                     out.copy_from_slice(crop);
                     return Ok(());
                 }
-                let image = decode_file(&root.join(&file.entry.path))?;
+                let FileEntry { path, bytes, place, .. } = &file.entry;
+                let image = match place {
+                    None => decode_file(&root.join(path))?,
+                    Some(place) => decode_bytes(&place.read(*bytes, path)?)
+                        .map_err(|source| DataError::Decode { path: path.clone(), source })?,
+                };
                 let image = if self.channels == 1 { image.into_luma() } else { image };
                 center_crop(image, self.size).write_planes(out);
                 if *cached {

@@ -48,7 +48,7 @@ pub enum DataError {
     },
 
     /// `data.path` is neither `digits` nor a folder.
-    #[error("no data set at `{path}`: expected `digits` or an image folder{hint}")]
+    #[error("no data set at `{path}`: expected `digits`, an image folder, or tar archives{hint}")]
     NotFound {
         /// What was asked for.
         path: String,
@@ -76,6 +76,15 @@ pub enum DataError {
     Empty {
         /// The data set's folder.
         root: PathBuf,
+    },
+
+    /// A tar archive that is damaged, or archives that do not go together.
+    #[error("`{}` cannot be used: {reason}", path.display())]
+    Archive {
+        /// The archive, or the folder of archives.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        reason: String,
     },
 
     /// A symbolic link leads back to a folder that contains it.
@@ -114,7 +123,8 @@ pub enum DataError {
     },
 }
 
-const EXPECTED: &str = "expected PNG, JPEG, WebP, BMP or GIF files, or folders of them";
+const EXPECTED: &str =
+    "expected PNG, JPEG, WebP, BMP or GIF files, folders of them, or tar archives";
 
 /// At most this many files are named in one message.
 const LISTED: usize = 20;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jit_core::files::FileError;
 
+use crate::archive::Place;
 use crate::error::{DamagedFile, DataError};
 
 /// Extensions, in lower case, of what is taken for a picture.
@@ -20,6 +21,8 @@ pub struct FileEntry {
     pub label: u32,
     /// Length in bytes.
     pub bytes: u64,
+    /// Where its bytes lie if it is part of an archive; `path` is its name then.
+    pub place: Option<Place>,
 }
 
 /// What a scan found, in an order that depends on names alone.
@@ -69,13 +72,10 @@ pub fn scan(root: &Path) -> Result<Folder, DataError> {
 
 impl Folder {
     fn add(&mut self, path: PathBuf, label: u32, metadata: &Metadata) {
-        let extension = path.extension().map(OsStr::to_ascii_lowercase);
-        let known = extension.is_some_and(|e| EXTENSIONS.iter().any(|known| e == *known));
-        if known && metadata.is_file() {
-            self.files.push(FileEntry { path, label, bytes: metadata.len() });
+        if is_picture(&path) && metadata.is_file() {
+            self.files.push(FileEntry { path, label, bytes: metadata.len(), place: None });
         } else {
-            let reason = "not a PNG, JPEG, WebP, BMP or GIF file by its name".to_owned();
-            self.strays.push(DamagedFile { path, reason });
+            self.strays.push(stray(path));
         }
     }
 
@@ -104,6 +104,23 @@ impl Folder {
         ancestors.pop();
         Ok(())
     }
+}
+
+/// Whether a file is taken for a picture by its name.
+pub(crate) fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().map(OsStr::to_ascii_lowercase);
+    extension.is_some_and(|e| EXTENSIONS.iter().any(|known| e == *known))
+}
+
+/// A file that is no picture by its name.
+pub(crate) fn stray(path: PathBuf) -> DamagedFile {
+    let reason = "not a PNG, JPEG, WebP, BMP or GIF file by its name".to_owned();
+    DamagedFile { path, reason }
+}
+
+/// The names in a folder, sorted, hidden ones left out.
+pub(crate) fn names(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
+    Ok(list(folder)?.into_iter().map(|entry| entry.name).collect())
 }
 
 /// An entry of a folder, links followed.

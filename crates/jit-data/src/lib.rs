@@ -4,6 +4,7 @@
 //! [`open`] turns a [`DataConfig`] into a [`Dataset`]; [`Dataset::check`] proves that every file
 //! decodes; a [`Loader`] then yields [`Batch`]es from any position of the endless sample stream.
 
+pub mod archive;
 pub mod config;
 pub mod dataset;
 pub mod decode;
