@@ -213,9 +213,17 @@ impl Found {
         let file = File::open(archive).map_err(FileError::at("open", archive))?;
         let mut tar = Archive::new(Window { file, range, at: 0 });
         let mut members = Vec::new();
-        let entries = tar.entries_with_seek().map_err(|error| damaged(error.to_string()))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| damaged(error.to_string()))?;
+        let mut last: Option<PathBuf> = None;
+        // What the reader says of a damaged header may be the damage itself.
+        let at = |last: &Option<PathBuf>| match last {
+            None => damaged("it is no tar archive".into()),
+            Some(name) => {
+                let name = name.display();
+                damaged(format!("the header after `{name}` is damaged: copy it anew"))
+            }
+        };
+        for entry in tar.entries_with_seek().map_err(|_| at(&last))? {
+            let entry = entry.map_err(|_| at(&last))?;
             let name = PathBuf::from(String::from_utf8_lossy(&entry.path_bytes()).into_owned());
             let name: PathBuf = name.strip_prefix("./").map_or(name.clone(), Path::to_path_buf);
             let (start, length) = (entry.raw_file_position(), entry.size());
@@ -223,6 +231,7 @@ impl Found {
                 let reason = format!("it ends in the middle of `{}`: copy it anew", name.display());
                 return Err(damaged(reason));
             }
+            last = Some(name.clone());
             let hidden =
                 name.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
             match entry.header().entry_type() {
