@@ -74,7 +74,9 @@ impl Place {
 pub fn scan(root: &Path) -> Result<Option<Folder>, DataError> {
     let mut found = Found::default();
     if root.is_file() {
-        found.single(root)?;
+        // By itself: of archives, which are classes; of folders, which are; or of pictures.
+        let archive: Arc<Path> = root.into();
+        found.archive(&archive, whole(root)?, None)?;
     } else {
         let names = folder::names(root)?;
         let is_archive = |name: &PathBuf| name.extension().is_some_and(|e| e == "tar");
@@ -155,12 +157,6 @@ struct Found {
 }
 
 impl Found {
-    /// An archive by itself: of archives, which are classes; of folders, which are; or of pictures.
-    fn single(&mut self, root: &Path) -> Result<(), DataError> {
-        let archive: Arc<Path> = root.into();
-        self.archive(&archive, whole(root)?, None)
-    }
-
     /// The members of `range` of an archive. `class` is that of all of them, with the part of names that
     /// it stands for.
     fn archive(
@@ -180,8 +176,8 @@ impl Found {
                 continue;
             }
             if !folder::is_picture(&path) {
-                let is_sidecar = labels.contains_key(&member.key());
-                if !is_sidecar {
+                // Beside a label there may be anything: captions, JSON.
+                if !labels.contains_key(&member.key()) {
                     self.strays.push(folder::stray(path));
                 }
                 continue;

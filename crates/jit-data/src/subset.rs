@@ -1,7 +1,5 @@
 //! Random subsets, and the record of what a run was trained on.
 
-use std::fmt::Write as _;
-
 use jit_core::rng::{Purpose, Stream, permutation};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -54,10 +52,7 @@ impl Manifest {
             text(&image.path);
             text(&format!("{} {}", image.label, image.bytes));
         }
-        hash.finalize().iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        jit_core::hex(&hash.finalize())
     }
 }
 

@@ -7,7 +7,6 @@ use jit_core::files::FileError;
 use jit_model::weights::{Npz, Tensor, TensorData, WeightsError, write_npz};
 use sha2::{Digest, Sha256};
 
-use crate::extractor::weights::hex;
 use crate::extractor::{Extracted, Extractor, Images};
 
 /// A folder of features.
@@ -31,7 +30,7 @@ impl Cache {
             hash.update((extent as u64).to_le_bytes());
         }
         hash.update(images.pixels);
-        self.dir.join(format!("{}.npz", hex(&hash.finalize())))
+        self.dir.join(format!("{}.npz", jit_core::hex(&hash.finalize())))
     }
 
     /// What was kept for so many images, if it is there and whole.

@@ -15,7 +15,6 @@ use safetensors::SafeTensors;
 use self::net::{CLASSES, FEATURES, Net, SHAPES, SIDE};
 pub use self::train::{Progress, Trained, train};
 use crate::EvalError;
-use crate::extractor::weights::hex;
 use crate::extractor::{Extracted, Extractor, Images, in_groups};
 
 /// The shipped weights.
@@ -61,7 +60,7 @@ impl DigitsExtractor {
             Ok(fours.iter().map(|&four| f32::from_le_bytes(four)).collect())
         };
         let values = SHAPES.iter().map(tensor).collect::<Result<Vec<Vec<f32>>, _>>()?;
-        Ok(Self { net: Net::new(values), sha256: hex(&sha2::Sha256::digest(bytes)) })
+        Ok(Self { net: Net::new(values), sha256: jit_core::hex(&sha2::Sha256::digest(bytes)) })
     }
 
     /// The share of a split's digits that it reads right.

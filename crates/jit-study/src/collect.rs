@@ -125,18 +125,11 @@ mod tests {
         (loss_by_t[3], images_by_t[3]) = ((images > 0).then_some(loss), images);
         StepReport {
             step,
-            epoch: 0.0,
             loss: loss + 1.0,
             diffusion: loss,
-            auxiliary: None,
-            lr: 0.0,
-            grad_norm: 0.0,
             loss_by_t,
             images_by_t,
-            images_per_second: 0.0,
-            data_wait: 0.0,
-            elapsed: 0.0,
-            partner: None,
+            ..StepReport::default()
         }
     }
 

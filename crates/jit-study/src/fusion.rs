@@ -129,7 +129,7 @@ impl PlannedFusion {
         let Fusion { weight, .. } = self.fusion();
         let [a, b] = parents;
         let text = format!("{a}\n{b}\n{}\n{weight}\n", self.mode.name());
-        Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        jit_core::hex(&Sha256::digest(text.as_bytes()))
     }
 }
 

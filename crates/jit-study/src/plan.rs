@@ -153,7 +153,7 @@ impl PlannedRun {
                 hash.update(format!("{key} = {value}\n"));
             }
         }
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(jit_core::hex(&hash.finalize()))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::evaluation::EvalReport;
 pub const T_BINS: usize = 10;
 
 /// One optimizer step: a line of `metrics.jsonl`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// Steps done.
     pub step: u64,

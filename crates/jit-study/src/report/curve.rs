@@ -187,16 +187,10 @@ mod tests {
             step,
             epoch: step as f64 / 10.0,
             loss: 2.0 * step as f64,
-            diffusion: 0.0,
-            auxiliary: None,
-            lr: 0.0,
-            grad_norm: 0.0,
             loss_by_t,
             images_by_t,
-            images_per_second: 0.0,
-            data_wait: 0.0,
             elapsed: step as f64,
-            partner: None,
+            ..StepReport::default()
         };
         serde_json::to_string(&report).unwrap() + "\n"
     }

@@ -80,12 +80,6 @@ impl From<f64> for Span {
     }
 }
 
-impl From<super::statistics::Estimate> for Span {
-    fn from(estimate: super::statistics::Estimate) -> Self {
-        Self { at: estimate.mean, ends: estimate.interval() }
-    }
-}
-
 /// Pictures in rows and columns.
 #[derive(Clone, Debug)]
 pub struct Gallery {

@@ -140,15 +140,13 @@ pub fn losses(steps: u64, index: usize) -> String {
             epoch: step as f64 / 10.0,
             loss,
             diffusion: loss,
-            auxiliary: None,
             lr: 1e-3,
             grad_norm: 1.0,
             loss_by_t: [Some(loss); T_BINS],
             images_by_t: [2; T_BINS],
             images_per_second: 100.0,
-            data_wait: 0.0,
             elapsed: step as f64 / 5.0,
-            partner: None,
+            ..StepReport::default()
         };
         serde_json::to_string(&report).unwrap() + "\n"
     };

@@ -5,7 +5,7 @@
 //! precision than any point of the line with at least its recall, or the other way round.
 
 use super::super::document::Part;
-use super::super::metric::{METRICS, Metric, PRECISION, RECALL};
+use super::super::metric::{Metric, PRECISION, RECALL};
 use super::super::statistics::Estimate;
 use super::super::study::{Cell, Study};
 use super::super::table::{Entry, Mark, Table, decimals, numbers, words};
@@ -145,9 +145,7 @@ fn table(
 ) -> Table {
     let cells: Vec<&Cell> = a.into_iter().chain(sweep.cells.iter().copied()).chain(b).collect();
     let first = usize::from(a.is_some());
-    let known =
-        METRICS.iter().filter(|metric| cells.iter().any(|cell| !cell.values(metric).is_empty()));
-    let metrics: Vec<&Metric> = known.collect();
+    let metrics = Metric::known(cells.iter().copied());
     let mut columns = vec![words("model"), numbers("weight")];
     columns.extend(metrics.iter().map(|metric| numbers(&metric.heading(cells.iter().copied()))));
     columns.extend(["precision gained", "recall gained"].map(numbers));
@@ -172,12 +170,11 @@ fn table(
         row.push(gains.map_or_else(Entry::missing, |gains| gains.recall.entry(digits.1)));
         row
     };
-    let notes = vec![
-        "Gained: above the straight line between the parents (what a mixture of their images offers) at \
+    let how = "Gained: above the straight line between the parents (what a mixture of their images offers) at \
          equal or more of the other, mean and 95 % interval over seeds; ▲ where that is clear. \
-         Beyond both: with more of the other than either parent has."
-            .into(),
-    ];
+         Beyond both: with more of the other than either parent has.";
+    // Said once, below the first table.
+    let notes = if index == 0 { vec![how.into()] } else { Vec::new() };
     let rows = cells.iter().enumerate().map(row).collect();
     Table {
         id: format!("fusion-{}", index + 1),

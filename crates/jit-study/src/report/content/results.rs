@@ -26,13 +26,13 @@ fn table(index: usize, group: &str, cells: &[&Cell]) -> Table {
         row
     };
     let caption = about("Metrics at the end of training, mean and interval over seeds", group);
-    let mut notes = vec![
-        "± is half the width of the 95 % Student t interval of the mean over seeds. ★ is the best of \
-         its column; ≈ cannot be told from it: the interval of the paired difference (same seed, and \
-         so the same initial weights, images and noise) holds zero, or there are fewer \
-         than two such pairs. Each comparison stands at 95 % by itself; about one in twenty of those without a true difference seems clear by chance."
-            .into(),
-    ];
+    let how = "± is half the width of the 95 % Student t interval of the mean over seeds. ★ is the best of \
+               its column; ≈ cannot be told from it: the interval of the paired difference (same seed, \
+               and so the same initial weights, images and noise) holds zero, or there are fewer than \
+               two such pairs. Each comparison stands at 95 % by itself; about one in twenty of those \
+               without a true difference seems clear by chance.";
+    // Said once, below the first table.
+    let mut notes = if index == 0 { vec![how.to_string()] } else { Vec::new() };
     if cells.iter().all(|cell| cell.finished().count() < 2) {
         notes.push(
             "With one seed there is no interval: nothing here tells a difference from chance."

@@ -8,6 +8,7 @@ use super::super::document::{Listing, Part};
 use super::super::study::{Cell, Run, Study};
 use super::super::table::{Entry, Table, words};
 use super::{counted, paragraph};
+use crate::settings::leaves;
 
 /// The option that the seeds of an experiment differ in.
 const SEED: &str = "train.seed";
@@ -107,20 +108,7 @@ fn against_defaults(run: &Run) -> Vec<Part> {
     vec![Part::Table(Table { id: "settings".into(), caption, notes: Vec::new(), columns, rows })]
 }
 
-/// `model.depth = 4` for each option of a configuration.
+/// Name and value of each option of a configuration.
 fn flattened(table: &toml::Table) -> Options {
-    fn add(prefix: &str, table: &toml::Table, options: &mut Options) {
-        for (key, value) in table {
-            let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-            match value {
-                toml::Value::Table(table) => add(&name, table, options),
-                value => {
-                    options.insert(name, value.to_string());
-                }
-            }
-        }
-    }
-    let mut options = Options::new();
-    add("", table, &mut options);
-    options
+    leaves(table).into_iter().map(|(name, value)| (name, value.to_string())).collect()
 }
