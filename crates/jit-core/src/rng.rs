@@ -69,6 +69,13 @@ impl Stream {
         Self { key: [key as u32, (key >> 32) as u32], ..self }
     }
 
+    /// The key, then the upper three words of the counter: all that another device needs to draw the
+    /// same numbers.
+    pub fn words(&self) -> [u32; 5] {
+        let [c0, c1, c2] = self.counter;
+        [self.key[0], self.key[1], c0, c1, c2]
+    }
+
     /// Four random words: block `block` of the stream.
     #[inline]
     pub fn block(&self, block: u32) -> [u32; 4] {

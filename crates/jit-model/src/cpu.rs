@@ -14,7 +14,7 @@ use jit_kernels::{
     rotate, swiglu,
 };
 
-use crate::device::{Attention, Device, Diffusion, Dropout, Modulation, NormGrads};
+use crate::device::{Attention, Device, Diffusion, Dropout, Modulation, NormGrads, clip};
 use crate::objective::Space;
 use tensor::map;
 pub use tensor::{CpuTensor, CpuWeight};
@@ -74,6 +74,7 @@ fn space(space: Space) -> losses::Space {
 impl Device for Cpu {
     type Tensor = CpuTensor;
     type Weight = CpuWeight;
+    type Norm = f64;
 
     fn precision(&self) -> Precision {
         self.precision
@@ -395,8 +396,14 @@ impl Device for Cpu {
         map(x, |x, out| elementwise::axpby(a, x, b, &y.data, out))
     }
 
-    fn sum_squares(&self, x: &CpuTensor) -> f64 {
-        timed(Kernel::Optimizer, 0, || adamw::sum_squares(&x.data))
+    fn norm(&self, tensors: &[&CpuTensor]) -> f64 {
+        timed(Kernel::Optimizer, 0, || {
+            tensors.iter().map(|x| adamw::sum_squares(&x.data)).sum::<f64>().sqrt()
+        })
+    }
+
+    fn read_norm(&self, norm: &f64) -> f64 {
+        *norm
     }
 
     fn interpolate(&self, x: &CpuTensor, noise: &CpuTensor, t: &[f32]) -> CpuTensor {
@@ -484,9 +491,10 @@ impl Device for Cpu {
         grad: &CpuTensor,
         moments: (&mut CpuTensor, &mut CpuTensor),
         emas: &mut [(&mut CpuTensor, f64)],
-        grad_scale: f32,
+        (norm, clip_norm): (&f64, f64),
         options: &AdamW,
     ) {
+        let grad_scale = clip(*norm, clip_norm);
         let mut emas: Vec<(&mut [f32], f64)> =
             emas.iter_mut().map(|(e, decay)| (&mut e.data[..], *decay)).collect();
         let (m, v) = (&mut moments.0.data, &mut moments.1.data);

@@ -61,9 +61,24 @@ pub trait Device: Send + Sync {
     type Tensor: Send + Sync;
     /// A parameter: its f32 master value and whatever packed form the device wants kept with it.
     type Weight: Send + Sync;
+    /// A gradient's norm, which may still be on its way.
+    type Norm: Send + Sync;
 
     /// What the operands of linear layers are rounded to; all else computes in f32.
     fn precision(&self) -> Precision;
+    /// Whether operations are queued and run behind the program, so that reading a result means to
+    /// wait: such a device is read seldom.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+    /// What went wrong, if anything did. All that a failed device computes is void.
+    fn fault(&self) -> Option<Fault> {
+        None
+    }
+    /// The memory of its tensors, where the device counts it.
+    fn memory(&self) -> Option<MemoryUse> {
+        None
+    }
 
     // ---- memory ----
 
@@ -202,8 +217,10 @@ pub trait Device: Send + Sync {
     fn add_assign(&self, x: &mut Self::Tensor, y: &Self::Tensor);
     /// `a·x + b·y`
     fn axpby(&self, a: f32, x: &Self::Tensor, b: f32, y: &Self::Tensor) -> Self::Tensor;
-    /// Σ x² in f64.
-    fn sum_squares(&self, x: &Self::Tensor) -> f64;
+    /// The root of the sum of the squares of all values of all tensors, added in their order.
+    fn norm(&self, tensors: &[&Self::Tensor]) -> Self::Norm;
+    /// That root, as a number.
+    fn read_norm(&self, norm: &Self::Norm) -> f64;
 
     // ---- objective ----
 
@@ -246,16 +263,46 @@ pub trait Device: Send + Sync {
     // ---- optimizer ----
 
     /// One AdamW step on one parameter, then every EMA `e ← decay·e + (1 − decay)·w`.
-    /// The gradient is first multiplied by `grad_scale`.
+    ///
+    /// The gradient, of which `clip` tells the norm over all parameters and its largest allowed value
+    /// (0 for none), is first brought down to that ([`clip`]). A device that runs ahead moves nothing
+    /// along a gradient whose norm is not finite.
     fn adamw(
         &self,
         w: &mut Self::Weight,
         grad: &Self::Tensor,
         moments: (&mut Self::Tensor, &mut Self::Tensor),
         emas: &mut [(&mut Self::Tensor, f64)],
-        grad_scale: f32,
+        clip: (&Self::Norm, f64),
         options: &AdamW,
     );
+}
+
+/// The factor that brings a gradient of this norm down to `limit` (0 for no limit), as
+/// `torch.nn.utils.clip_grad_norm_` computes it.
+pub fn clip(norm: f64, limit: f64) -> f32 {
+    if limit == 0.0 { 1.0 } else { (limit / (norm + 1e-6)).min(1.0) as f32 }
+}
+
+/// Why a device computes no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Its memory does not hold what was asked of it.
+    OutOfMemory {
+        /// Bytes that it holds, as far as is known.
+        limit: u64,
+    },
+    /// Anything else, in the driver's words.
+    Failed(String),
+}
+
+/// Bytes of a device's tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Now.
+    pub live: u64,
+    /// The most at any time.
+    pub peak: u64,
 }
 
 /// Everything of a diffusion loss but the network's output.
@@ -284,3 +331,16 @@ impl<T> Clone for Diffusion<'_, T> {
 }
 
 impl<T> Copy for Diffusion<'_, T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clipping_only_shrinks() {
+        assert_eq!(clip(5.0, 0.0), 1.0);
+        assert_eq!(clip(0.5, 1.0), 1.0);
+        assert!((clip(5.0, 1.0) - 0.2).abs() < 1e-6);
+        assert_eq!(clip(0.0, 1.0), 1.0);
+    }
+}

@@ -88,6 +88,11 @@ impl<D: Device> Params<D> {
         self.weights.iter().map(|w| device.download(device.value(w))).collect()
     }
 
+    /// All parameters in registry order.
+    pub fn iter(&self) -> impl Iterator<Item = &D::Weight> {
+        self.weights.iter()
+    }
+
     /// All parameters in registry order, for the optimizer.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut D::Weight> {
         self.weights.iter_mut()

@@ -13,6 +13,22 @@ pub struct ImageLosses {
     pub auxiliary: Vec<f32>,
 }
 
+/// The losses of each image of a micro-batch, still on the device.
+pub struct MicroLosses<T> {
+    diffusion: T,
+    auxiliary: Option<T>,
+}
+
+impl<T> MicroLosses<T> {
+    /// Copies them to the host, waiting for them if need be.
+    pub fn read<D: Device<Tensor = T>>(&self, dev: &D) -> ImageLosses {
+        ImageLosses {
+            diffusion: dev.download(&self.diffusion),
+            auxiliary: self.auxiliary.as_ref().map_or_else(Vec::new, |aux| dev.download(aux)),
+        }
+    }
+}
+
 /// Adds the gradient of `Σ_b (L_diff,b + λ·L_aux,b) / images` over a micro-batch to `grads`.
 ///
 /// With `images` the size of the global batch the sum over its micro-batches is the gradient of the
@@ -25,11 +41,8 @@ pub fn accumulate<D: Device>(
     batch: Batch<'_>,
     images: usize,
     mode: Mode<'_>,
-) -> ImageLosses {
+) -> MicroLosses<D::Tensor> {
     let weight = vec![1.0 / images as f32; batch.t.len()];
     let losses = denoiser.losses_and_grads(dev, params, grads, batch, &weight, mode);
-    ImageLosses {
-        diffusion: dev.download(&losses.diffusion),
-        auxiliary: losses.auxiliary.map_or_else(Vec::new, |aux| dev.download(&aux.loss)),
-    }
+    MicroLosses { diffusion: losses.diffusion, auxiliary: losses.auxiliary.map(|aux| aux.loss) }
 }

@@ -115,12 +115,56 @@ pub enum TrainError {
         /// The newest checkpoint, from before.
         last_good: Option<PathBuf>,
     },
+    /// The device's memory does not hold a micro-batch.
+    #[error("{}", describe_memory(*.batch, *.needed, *.limit, *.fits, *.checkpoints))]
+    OutOfMemory {
+        /// Images of the micro-batch.
+        batch: usize,
+        /// Bytes that a step on it needs.
+        needed: u64,
+        /// Bytes that the device holds.
+        limit: u64,
+        /// The micro-batch that would fit, if any does.
+        fits: Option<usize>,
+        /// Whether blocks are computed again in the backward pass already.
+        checkpoints: bool,
+    },
+    /// The device failed.
+    #[error("the device failed: {reason}")]
+    Device {
+        /// What its driver said.
+        reason: String,
+    },
     /// The operating system refused a background thread.
     #[error("cannot start a background thread: {0}")]
     Thread(std::io::Error),
     /// A background thread ended without saying why: a defect of this program.
     #[error("the thread that prepares batches ended unexpectedly")]
     FeedEnded,
+}
+
+fn describe_memory(
+    batch: usize,
+    needed: u64,
+    limit: u64,
+    fits: Option<usize>,
+    checkpoints: bool,
+) -> String {
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let images = if batch == 1 { "1 image".into() } else { format!("{batch} images") };
+    let mut text = format!(
+        "the device is out of memory: a micro-batch of {images} needs {:.2} GiB, and it holds {:.2} GiB. ",
+        gib(needed),
+        gib(limit)
+    );
+    let _ = match fits {
+        Some(fits) => write!(text, "--set train.batch_size={fits} would fit, with the same result"),
+        None => write!(text, "Not even one image fits: choose a smaller model or a larger device"),
+    };
+    if !checkpoints {
+        text.push_str("; train.checkpoint_blocks=true makes room for more");
+    }
+    text
 }
 
 fn describe_last_good(last_good: &Option<PathBuf>) -> String {

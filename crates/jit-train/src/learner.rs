@@ -7,12 +7,12 @@ use jit_model::init::initial_values;
 use jit_model::net::{Keep, Mode};
 use jit_model::{Denoiser, Device, Grads, ModelConfig, Params, SampleConfig, Sampler};
 
-use crate::accumulate::accumulate;
+use crate::accumulate::{MicroLosses, accumulate};
 use crate::checkpoint::{Checkpoint, Learned};
 use crate::config::{Role, RunConfig, TrainConfig};
 use crate::error::TrainError;
 use crate::feed::Micro;
-use crate::observer::Losses;
+use crate::observer::{Losses, T_BINS};
 use crate::optimizer::Optimizer;
 use crate::tally::Tally;
 
@@ -24,8 +24,44 @@ pub struct Learner<D: Device> {
     params: Params<D>,
     grads: Grads<D>,
     optimizer: Optimizer<D>,
-    /// The losses of the step in progress.
-    tally: Tally,
+    /// Times and losses of each micro-batch of the step in progress.
+    micros: Vec<(Vec<f32>, MicroLosses<D::Tensor>)>,
+}
+
+/// What a step has found, perhaps still on its way from the device.
+pub struct Found<D: Device> {
+    role: Role,
+    micros: Vec<(Vec<f32>, MicroLosses<D::Tensor>)>,
+    /// λ of the auxiliary loss.
+    auxiliary_weight: f64,
+    /// The norm of the gradient.
+    norm: D::Norm,
+}
+
+impl<D: Device> Found<D> {
+    /// Of which network.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The losses, waiting for them if need be, and the number of images with t in each tenth of
+    /// [0, 1].
+    pub fn read(&self, dev: &D) -> (Losses, [u64; T_BINS]) {
+        let mut tally = Tally::default();
+        for (t, losses) in &self.micros {
+            tally.add(t, &losses.read(dev));
+        }
+        let auxiliary = tally.auxiliary();
+        let (loss_by_t, images_by_t) = tally.by_t();
+        let losses = Losses {
+            loss: tally.diffusion() + auxiliary.map_or(0.0, |aux| self.auxiliary_weight * aux),
+            diffusion: tally.diffusion(),
+            auxiliary,
+            grad_norm: dev.read_norm(&self.norm),
+            loss_by_t,
+        };
+        (losses, images_by_t)
+    }
 }
 
 impl<D: Device> Learner<D> {
@@ -51,18 +87,13 @@ impl<D: Device> Learner<D> {
             }
         };
         let grads = Grads::zeros(dev, registry);
-        Ok(Self { role, denoiser, params, grads, optimizer, tally: Tally::default() })
-    }
-
-    /// Which of the run's networks it is.
-    pub fn role(&self) -> Role {
-        self.role
+        Ok(Self { role, denoiser, params, grads, optimizer, micros: Vec::new() })
     }
 
     /// Forgets the gradient and the losses of the step before.
     pub fn begin_step(&mut self, dev: &D) {
         self.grads.clear(dev);
-        self.tally = Tally::default();
+        self.micros.clear();
     }
 
     /// Adds a micro-batch of `step` to the gradient and to the losses.
@@ -83,37 +114,29 @@ impl<D: Device> Learner<D> {
         let (params, grads) = (&self.params, &mut self.grads);
         let images = train.global_batch;
         let losses = accumulate(dev, &self.denoiser, params, grads, batch, images, mode);
-        self.tally.add(&draw.t, &losses);
+        self.micros.push((draw.t.clone(), losses));
     }
 
     /// The losses of the step and the norm of its gradient.
-    pub fn losses(&self, dev: &D) -> Losses {
-        let auxiliary = self.tally.auxiliary();
-        let weight = f64::from(self.denoiser.objective().auxiliary_weight);
-        Losses {
-            loss: self.tally.diffusion() + auxiliary.map_or(0.0, |aux| weight * aux),
-            diffusion: self.tally.diffusion(),
-            auxiliary,
-            grad_norm: self.optimizer.grad_norm(dev, &self.grads),
-            loss_by_t: self.tally.by_t().0,
+    pub fn found(&mut self, dev: &D) -> Found<D> {
+        Found {
+            role: self.role,
+            micros: std::mem::take(&mut self.micros),
+            auxiliary_weight: f64::from(self.denoiser.objective().auxiliary_weight),
+            norm: self.optimizer.grad_norm(dev, &self.grads),
         }
     }
 
-    /// Images of the step with t in each tenth of [0, 1].
-    pub fn images_by_t(&self) -> [u64; crate::observer::T_BINS] {
-        self.tally.by_t().1
-    }
-
-    /// Moves the weights along a gradient of this norm.
-    pub fn step(&mut self, dev: &D, grad_norm: f64, lr: f64) {
+    /// Moves the weights along the gradient.
+    pub fn step(&mut self, dev: &D, found: &Found<D>, lr: f64) {
         let registry = self.denoiser.registry();
-        self.optimizer.step(dev, registry, &mut self.params, &self.grads, grad_norm, lr);
+        self.optimizer.step(dev, registry, &mut self.params, &self.grads, &found.norm, lr);
     }
 
     /// Whether every weight is a finite number.
-    pub fn is_finite(&mut self, dev: &D) -> bool {
-        let squares: f64 = self.params.iter_mut().map(|w| dev.sum_squares(dev.value(w))).sum();
-        squares.is_finite()
+    pub fn is_finite(&self, dev: &D) -> bool {
+        let values: Vec<_> = self.params.iter().map(|w| dev.value(w)).collect();
+        dev.read_norm(&dev.norm(&values)).is_finite()
     }
 
     /// What a checkpoint holds of it.

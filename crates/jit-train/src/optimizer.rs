@@ -76,9 +76,9 @@ impl<D: Device> Optimizer<D> {
     }
 
     /// The global norm of the gradient; parameters are summed in registry order.
-    pub fn grad_norm(&self, dev: &D, grads: &Grads<D>) -> f64 {
-        let squares = grads.iter().zip(&self.slots).filter(|(_, slot)| slot.is_some());
-        squares.map(|(grad, _)| dev.sum_squares(grad)).sum::<f64>().sqrt()
+    pub fn grad_norm(&self, dev: &D, grads: &Grads<D>) -> D::Norm {
+        let trained = grads.iter().zip(&self.slots).filter(|(_, slot)| slot.is_some());
+        dev.norm(&trained.map(|(grad, _)| grad).collect::<Vec<_>>())
     }
 
     /// One step with the rate `lr` on a gradient of norm `grad_norm` ([`Optimizer::grad_norm`]),
@@ -89,7 +89,7 @@ impl<D: Device> Optimizer<D> {
         registry: &Registry,
         params: &mut Params<D>,
         grads: &Grads<D>,
-        grad_norm: f64,
+        grad_norm: &D::Norm,
         lr: f64,
     ) {
         self.step += 1;
@@ -97,7 +97,7 @@ impl<D: Device> Optimizer<D> {
         // Past 2³¹ steps the corrections have long been 1.
         let power = |beta: f64| beta.powi(i32::try_from(self.step).unwrap_or(i32::MAX));
         let decays = &self.config.ema_decay;
-        let grad_scale = clip(grad_norm, self.config.clip_norm);
+        let clip = (grad_norm, self.config.clip_norm);
         let parameters = registry.specs().iter().zip(params.iter_mut()).zip(grads.iter());
         for (((spec, weight), grad), slot) in parameters.zip(&mut self.slots) {
             let Some(slot) = slot else { continue };
@@ -113,7 +113,7 @@ impl<D: Device> Optimizer<D> {
             let mut averages: Vec<_> =
                 slot.averages.iter_mut().zip(decays.iter().copied()).collect();
             let moments = (&mut slot.m, &mut slot.v);
-            dev.adamw(weight, grad, moments, &mut averages, grad_scale, &options);
+            dev.adamw(weight, grad, moments, &mut averages, clip, &options);
         }
     }
 
@@ -133,24 +133,5 @@ impl<D: Device> Optimizer<D> {
             None => (Vec::new(), Vec::new()),
         };
         self.slots.iter().map(pair).unzip()
-    }
-}
-
-/// The factor that brings a gradient of this norm down to `limit` (0 for no limit), as
-/// `torch.nn.utils.clip_grad_norm_` computes it.
-fn clip(norm: f64, limit: f64) -> f32 {
-    if limit == 0.0 { 1.0 } else { (limit / (norm + 1e-6)).min(1.0) as f32 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clipping_only_shrinks() {
-        assert_eq!(clip(5.0, 0.0), 1.0);
-        assert_eq!(clip(0.5, 1.0), 1.0);
-        assert!((clip(5.0, 1.0) - 0.2).abs() < 1e-6);
-        assert_eq!(clip(0.0, 1.0), 1.0);
     }
 }

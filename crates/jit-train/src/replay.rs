@@ -34,11 +34,13 @@ pub fn replay<D: Device>(
         let mut lr = 0.0;
         for micro in group {
             let mode = Mode::default();
-            losses.push(accumulate(dev, denoiser, params, &mut grads, micro.batch, images, mode));
+            let micro_losses =
+                accumulate(dev, denoiser, params, &mut grads, micro.batch, images, mode);
+            losses.push(micro_losses.read(dev));
             lr = micro.lr;
         }
         let norm = optimizer.grad_norm(dev, &grads);
-        optimizer.step(dev, denoiser.registry(), params, &grads, norm, lr);
+        optimizer.step(dev, denoiser.registry(), params, &grads, &norm, lr);
     }
     losses
 }

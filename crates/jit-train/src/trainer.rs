@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use jit_core::files::write_bytes_atomic;
 use jit_data::Dataset;
 use jit_model::Device;
+use jit_model::device::Fault;
 
 use crate::checkpoint::{self, Snapshot, State};
 use crate::config::{Role, RunConfig};
@@ -15,8 +16,8 @@ use crate::error::TrainError;
 use crate::evaluation::{EvalReport, Evaluation};
 use crate::feed::Feed;
 use crate::journal::Journal;
-use crate::learner::Learners;
-use crate::observer::{Observer, Outcome, Plan, StepReport};
+use crate::learner::{Found, Learners};
+use crate::observer::{Losses, Observer, Outcome, Plan, StepReport, T_BINS};
 use crate::retention;
 use crate::run::Run;
 use crate::samples;
@@ -56,6 +57,10 @@ struct Trainer<'a, D: Device> {
     evaluation: Option<Evaluation>,
     /// The last step whose images were.
     evaluated: u64,
+    /// Steps whose losses were not looked at yet.
+    unread: Unread<D>,
+    /// Bytes on the device between steps.
+    at_rest: u64,
 }
 
 impl<'a, D: Device> Trainer<'a, D> {
@@ -72,7 +77,21 @@ impl<'a, D: Device> Trainer<'a, D> {
             false => None,
         };
         let evaluated = journal.evaluated();
-        Ok(Self { dev, run, learners, step, elapsed, saved, journal, evaluation, evaluated })
+        let unread = Unread::default();
+        let at_rest = dev.memory().map_or(0, |memory| memory.live);
+        Ok(Self {
+            dev,
+            run,
+            learners,
+            step,
+            elapsed,
+            saved,
+            journal,
+            evaluation,
+            evaluated,
+            unread,
+            at_rest,
+        })
     }
 
     fn train(
@@ -94,16 +113,18 @@ impl<'a, D: Device> Trainer<'a, D> {
         let mut sampled = self.look_if_due(observer, stop)?;
         let mut feed = Feed::start(&config, &self.run.dataset, self.step..total)?;
         while self.step < total && sampled {
-            let Some(report) = self.take_step(&mut feed, stop)? else { break };
-            if self.step.is_multiple_of(config.train.log_every) {
-                self.journal.step(&report)?;
+            if !self.take_step(&mut feed, stop)? {
+                break;
             }
-            observer.step(&report);
+            if !self.dev.runs_ahead() || self.step.is_multiple_of(config.train.log_every) {
+                self.read(observer)?;
+            }
             if is_due(self.step, config.train.save_every) {
                 self.save(observer)?;
             }
             sampled = self.look_if_due(observer, stop)?;
         }
+        self.read(observer)?;
         self.save(observer)?;
         let step = self.step;
         let all = step >= total
@@ -113,13 +134,9 @@ impl<'a, D: Device> Trainer<'a, D> {
         if all { Ok(Outcome::Finished { step }) } else { Ok(Outcome::Stopped { step }) }
     }
 
-    /// One optimizer step over a global batch; `None`, leaving everything as it was, if `stop` was
-    /// set meanwhile.
-    fn take_step(
-        &mut self,
-        feed: &mut Feed,
-        stop: &AtomicBool,
-    ) -> Result<Option<StepReport>, TrainError> {
+    /// One optimizer step over a global batch; false, leaving everything as it was, if `stop` was set
+    /// meanwhile.
+    fn take_step(&mut self, feed: &mut Feed, stop: &AtomicBool) -> Result<bool, TrainError> {
         let started = Instant::now();
         let mut data_wait = Duration::ZERO;
         let global_batch = self.run.config.train.global_batch;
@@ -127,7 +144,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         self.learners.iter_mut().for_each(|learner| learner.begin_step(self.dev));
         while done < global_batch {
             if stop.load(Ordering::Relaxed) {
-                return Ok(None);
+                return Ok(false);
             }
             let waiting = Instant::now();
             let micro = feed.next_micro()?;
@@ -141,50 +158,104 @@ impl<'a, D: Device> Trainer<'a, D> {
 
         let (config, images) = (&self.run.config, self.run.dataset.len());
         let lr = config.learning_rate(config.epochs_before(self.step, images));
-        // All are examined before the first moves.
-        let losses = self.learners.iter().map(|learner| {
-            let losses = learner.losses(self.dev);
-            let [loss, norm] = match learner.role() {
+        let found: Vec<_> = self.learners.iter_mut().map(|l| l.found(self.dev)).collect();
+        let mut taken = Taken { step: self.step + 1, lr, data_wait, found, losses: None };
+        // All are examined before the first moves, but where that would mean to wait: such a device
+        // sees to it by itself.
+        if !self.dev.runs_ahead() {
+            taken.losses = Some(self.examine(&taken)?);
+        }
+        for (learner, found) in self.learners.iter_mut().zip(&taken.found) {
+            learner.step(self.dev, found, lr);
+        }
+        self.step += 1;
+        self.unread.push(started, taken);
+        Ok(true)
+    }
+
+    /// The losses of a step, which are finite numbers.
+    fn examine(&self, taken: &Taken<D>) -> Result<Vec<(Losses, [u64; T_BINS])>, TrainError> {
+        let losses = taken.found.iter().map(|found| {
+            let losses = found.read(self.dev);
+            self.require_sound()?;
+            let [loss, norm] = match found.role() {
                 Role::First => ["the loss", "the gradient's norm"],
                 Role::Partner => ["the partner's loss", "the norm of the partner's gradient"],
             };
-            self.require_finite(loss, losses.loss, lr)?;
-            self.require_finite(norm, losses.grad_norm, lr)?;
+            self.require_finite(loss, losses.0.loss, taken)?;
+            self.require_finite(norm, losses.0.grad_norm, taken)?;
             Ok(losses)
         });
-        let losses = losses.collect::<Result<Vec<_>, TrainError>>()?;
-        for (learner, losses) in self.learners.iter_mut().zip(&losses) {
-            learner.step(self.dev, losses.grad_norm, lr);
-        }
+        losses.collect()
+    }
 
-        self.step += 1;
-        let seconds = started.elapsed().as_secs_f64();
-        self.elapsed += seconds;
-        let mut losses = losses.into_iter();
-        let first = losses.next().unwrap_or_default();
-        Ok(Some(StepReport {
-            step: self.step,
-            epoch: self.run.config.epochs_before(self.step, images),
-            loss: first.loss,
-            diffusion: first.diffusion,
-            auxiliary: first.auxiliary,
-            lr,
-            grad_norm: first.grad_norm,
-            loss_by_t: first.loss_by_t,
-            images_by_t: self.learners.first().images_by_t(),
-            images_per_second: global_batch as f64 / seconds,
-            data_wait: data_wait.as_secs_f64(),
-            elapsed: self.elapsed,
-            partner: losses.next(),
-        }))
+    /// Reports the steps that were not yet, once their losses are known.
+    fn read(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let (started, steps) = self.unread.take();
+        let mut losses = Vec::with_capacity(steps.len());
+        for taken in &steps {
+            losses.push(match &taken.losses {
+                Some(losses) => losses.clone(),
+                None => self.examine(taken)?,
+            });
+        }
+        // Steps of a device that runs ahead have no times of their own, only a mean.
+        let seconds = started.elapsed().as_secs_f64() / steps.len().max(1) as f64;
+        let images = self.run.dataset.len();
+        for (taken, losses) in steps.into_iter().zip(losses) {
+            self.elapsed += seconds;
+            let mut losses = losses.into_iter();
+            let (first, images_by_t) = losses.next().unwrap_or_default();
+            let config = &self.run.config;
+            let report = StepReport {
+                step: taken.step,
+                epoch: config.epochs_before(taken.step, images),
+                loss: first.loss,
+                diffusion: first.diffusion,
+                auxiliary: first.auxiliary,
+                lr: taken.lr,
+                grad_norm: first.grad_norm,
+                loss_by_t: first.loss_by_t,
+                images_by_t,
+                images_per_second: config.train.global_batch as f64 / seconds,
+                data_wait: taken.data_wait.as_secs_f64(),
+                elapsed: self.elapsed,
+                partner: losses.next().map(|(losses, _)| losses),
+            };
+            if report.step.is_multiple_of(config.train.log_every) {
+                self.journal.step(&report)?;
+            }
+            observer.step(&report);
+        }
+        Ok(())
+    }
+
+    /// Stops a run whose device failed.
+    fn require_sound(&self) -> Result<(), TrainError> {
+        match self.dev.fault() {
+            None => Ok(()),
+            Some(Fault::Failed(reason)) => Err(TrainError::Device { reason }),
+            Some(Fault::OutOfMemory { limit }) => {
+                let batch = self.run.config.train.micro_batch();
+                let peak = self.dev.memory().map_or(0, |memory| memory.peak);
+                let fits = fitting_batch(batch, self.at_rest, peak, limit);
+                let checkpoints = self.run.config.train.checkpoint_blocks;
+                Err(TrainError::OutOfMemory { batch, needed: peak, limit, fits, checkpoints })
+            }
+        }
     }
 
     /// Stops a run that has diverged, before it spoils its weights or its checkpoints.
-    fn require_finite(&self, what: &'static str, value: f64, lr: f64) -> Result<(), TrainError> {
+    fn require_finite(
+        &self,
+        what: &'static str,
+        value: f64,
+        taken: &Taken<D>,
+    ) -> Result<(), TrainError> {
         match value.is_finite() {
             true => Ok(()),
             false => {
-                let (step, last_good) = (self.step + 1, self.saved.clone());
+                let (step, lr, last_good) = (taken.step, taken.lr, self.saved.clone());
                 Err(TrainError::NotFinite { what, step, lr, last_good })
             }
         }
@@ -192,13 +263,14 @@ impl<'a, D: Device> Trainer<'a, D> {
 
     /// Saves a checkpoint of the last step, unless there is one.
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        self.read(observer)?;
         let checkpoints = self.run.dir.join("checkpoints");
         if self.saved.as_deref() == Some(&checkpoints.join(checkpoint::folder_name(self.step))) {
             return Ok(());
         }
         let (config, images) = (&self.run.config, self.run.dataset.len());
         // The last step's update may have overflowed although its loss was finite.
-        if !self.learners.iter_mut().all(|learner| learner.is_finite(self.dev)) {
+        if !self.learners.iter().all(|learner| learner.is_finite(self.dev)) {
             let step = self.step;
             let last = config.epochs_before(step.saturating_sub(1), images);
             let (lr, last_good) = (config.learning_rate(last), self.saved.clone());
@@ -238,6 +310,9 @@ impl<'a, D: Device> Trainer<'a, D> {
         let listed = train.eval_steps(total).any(|step| step == self.step);
         let sample = listed || is_due(self.step, train.sample_every);
         let evaluate = listed || is_due(self.step, train.eval_every);
+        if sample || evaluate {
+            self.read(observer)?;
+        }
         let sampled = !sample || self.samples(observer, stop)?.is_some();
         Ok(sampled && (!evaluate || self.evaluate(observer, stop)?))
     }
@@ -311,6 +386,54 @@ impl<'a, D: Device> Trainer<'a, D> {
         self.evaluated = self.step;
         Ok(true)
     }
+}
+
+/// A step that was taken.
+struct Taken<D: Device> {
+    /// Its number, from 1.
+    step: u64,
+    lr: f64,
+    data_wait: Duration,
+    /// What each network found.
+    found: Vec<Found<D>>,
+    /// The same, where it was looked at.
+    losses: Option<Vec<(Losses, [u64; T_BINS])>>,
+}
+
+/// Steps that were taken and not yet reported.
+struct Unread<D: Device> {
+    /// When the first of them began.
+    started: Option<Instant>,
+    steps: Vec<Taken<D>>,
+}
+
+impl<D: Device> Default for Unread<D> {
+    fn default() -> Self {
+        Self { started: None, steps: Vec::new() }
+    }
+}
+
+impl<D: Device> Unread<D> {
+    fn push(&mut self, started: Instant, taken: Taken<D>) {
+        self.started.get_or_insert(started);
+        self.steps.push(taken);
+    }
+
+    fn take(&mut self) -> (Instant, Vec<Taken<D>>) {
+        let started = self.started.take().unwrap_or_else(Instant::now);
+        (started, std::mem::take(&mut self.steps))
+    }
+}
+
+/// The micro-batch whose activations fit `limit` bytes, if those of `batch` images take a device from
+/// `at_rest` to `peak`: activations are proportional to the images. `None` if not one image fits.
+fn fitting_batch(batch: usize, at_rest: u64, peak: u64, limit: u64) -> Option<usize> {
+    let of_an_image = peak.saturating_sub(at_rest).div_ceil(batch as u64).max(1);
+    let fits = limit.saturating_sub(at_rest) / of_an_image;
+    usize::try_from(fits)
+        .ok()
+        .map(|fits| fits.min(batch.saturating_sub(1)))
+        .filter(|&fits| fits > 0)
 }
 
 /// Whether something that happens every so many steps (0: never) happens at `step`.

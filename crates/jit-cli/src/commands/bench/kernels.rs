@@ -214,6 +214,7 @@ fn optimizer<D: Device>(dev: &D, config: &RunConfig, bench: &mut Bench) {
     let shape = [6 * d, d];
     let mut weight = dev.weight(normal(dev, &shape));
     let grad = normal(dev, &shape);
+    let norm = dev.norm(&[&grad]);
     let (mut m, mut v) = (dev.zeros(&shape), dev.zeros(&shape));
     let mut averages: Vec<_> = config.optim.ema_decay.iter().map(|_| dev.zeros(&shape)).collect();
     let decays = &config.optim.ema_decay;
@@ -230,7 +231,7 @@ fn optimizer<D: Device>(dev: &D, config: &RunConfig, bench: &mut Bench) {
     let name = format!("AdamW and {} averages of {} values", decays.len(), 6 * d * d);
     bench.run(name, Work::Values(values), || {
         let mut emas: Vec<_> = averages.iter_mut().zip(decays.iter().copied()).collect();
-        dev.adamw(&mut weight, &grad, (&mut m, &mut v), &mut emas, 1.0, &options);
+        dev.adamw(&mut weight, &grad, (&mut m, &mut v), &mut emas, (&norm, 0.0), &options);
     });
-    bench.run("norm of the gradient", Work::Values(6 * d * d), || dev.sum_squares(&grad));
+    bench.run("norm of the gradient", Work::Values(6 * d * d), || dev.norm(&[&grad]));
 }

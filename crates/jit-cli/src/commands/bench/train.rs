@@ -46,7 +46,7 @@ pub fn measure<D: Device>(dev: &D, config: &RunConfig, steps: usize) -> Measured
         grads.clear(dev);
         accumulate(dev, &denoiser, &params, &mut grads, batch, images, mode);
         let norm = optimizer.grad_norm(dev, &grads);
-        optimizer.step(dev, registry, &mut params, &grads, norm, config.peak_lr());
+        optimizer.step(dev, registry, &mut params, &grads, &norm, config.peak_lr());
         started.elapsed().as_secs_f64()
     };
     take_step(0);

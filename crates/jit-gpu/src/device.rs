@@ -1,0 +1,243 @@
+//! A graphics card, opened.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cubecl::client::Client;
+use cubecl::device::{DeviceUnavailable, WgpuDeviceKind};
+use jit_model::device::{Fault, Precision};
+
+use crate::memory::Memory;
+use crate::product::HalfKind;
+use crate::tensor::{Block, GpuTensor, Words};
+
+/// Through what a device is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Vulkan, Metal or DirectX 12, whichever the machine has.
+    Wgpu,
+    /// NVIDIA's own.
+    Cuda,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Backend::Wgpu => "wgpu",
+            Backend::Cuda => "cuda",
+        })
+    }
+}
+
+/// Why a device cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The build lacks the backend.
+    #[error("this build has no backend `{0}`; build it with `--features {0}`")]
+    NotCompiled(Backend),
+    /// The machine lacks the device.
+    #[error(
+        "there is no device `{backend}:{index}`: this machine has {available} that {backend} can use; \
+         is the driver installed?"
+    )]
+    Missing {
+        /// Through what it was sought.
+        backend: Backend,
+        /// Its number.
+        index: usize,
+        /// How many there are.
+        available: usize,
+    },
+    /// The driver failed.
+    #[error("the device `{backend}:{index}` cannot be opened: {reason}")]
+    Driver {
+        /// Through what it was sought.
+        backend: Backend,
+        /// Its number.
+        index: usize,
+        /// What it said.
+        reason: String,
+    },
+    /// The device has no products of bf16.
+    #[error(
+        "the device `{backend}:{index}` ({name}) cannot multiply bf16; \
+         choose --set train.precision=f32"
+    )]
+    Precision {
+        /// Through what it is reached.
+        backend: Backend,
+        /// Its number.
+        index: usize,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// A graphics card: memory, a queue, and the model's operations ([`jit_model::Device`]).
+pub struct Gpu {
+    pub(crate) client: Client,
+    backend: Backend,
+    precision: Precision,
+    /// The type to which operands of products are rounded in bf16 precision.
+    pub(crate) half: Option<HalfKind>,
+    pub(crate) memory: Arc<Memory>,
+    /// The most bytes its tensors may hold, if less than the device has.
+    limit: Option<u64>,
+    /// The first failure.
+    fault: Mutex<Option<Fault>>,
+    /// What a kernel is given in place of tensors that it does not read.
+    pub(crate) nothing: GpuTensor,
+    pub(crate) no_words: Words,
+}
+
+impl Gpu {
+    /// Opens device number `index` of `backend`. Without a precision asked for, bf16 where the device
+    /// multiplies it. `limit` bounds the bytes of its tensors.
+    ///
+    /// # Errors
+    /// [`OpenError`] where the build lacks the backend, the machine the device, or the device bf16.
+    pub fn open(
+        backend: Backend,
+        index: usize,
+        precision: Option<Precision>,
+        limit: Option<u64>,
+    ) -> Result<Self, OpenError> {
+        let client = connect(backend, index)?;
+        let half = HalfKind::of(&client);
+        let precision = match (precision, half) {
+            (Some(Precision::Bf16), None) => {
+                let name = describe(backend, index);
+                return Err(OpenError::Precision { backend, index, name });
+            }
+            (Some(precision), _) => precision,
+            (None, Some(_)) => Precision::Bf16,
+            (None, None) => Precision::F32,
+        };
+        let memory = Arc::new(Memory::default());
+        let nothing = Block::new(client.create_from_slice(&[0; 4]), 4, &memory);
+        let no_words = Block::new(client.create_from_slice(&[0; 4]), 4, &memory);
+        Ok(Self {
+            client,
+            backend,
+            precision,
+            half: half.filter(|_| precision == Precision::Bf16),
+            memory,
+            limit,
+            fault: Mutex::new(None),
+            nothing: GpuTensor { shape: vec![1], block: nothing },
+            no_words: Words { block: no_words, len: 1 },
+        })
+    }
+
+    /// Through what it is reached.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    pub(crate) fn precision_of_products(&self) -> Precision {
+        self.precision
+    }
+
+    /// Memory for `shape`, with whatever was there.
+    pub(crate) fn unset(&self, shape: &[usize]) -> GpuTensor {
+        let block = self.block(shape.iter().product::<usize>() * 4);
+        GpuTensor { shape: shape.to_vec(), block }
+    }
+
+    /// Memory of `bytes`.
+    pub(crate) fn block(&self, bytes: usize) -> Block {
+        // An empty tensor is a tensor too, but an empty binding is none.
+        let bytes = bytes.max(4);
+        let block = Block::new(self.client.empty(bytes), bytes as u64, &self.memory);
+        if let Some(limit) = self.limit
+            && self.memory.live() > limit
+        {
+            self.fail(Fault::OutOfMemory { limit });
+        }
+        block
+    }
+
+    /// Whole numbers, copied to the device.
+    pub(crate) fn words(&self, data: &[u32]) -> Words {
+        let bytes: Vec<u8> = data.iter().flat_map(|w| w.to_ne_bytes()).collect();
+        let handle = self.client.create_from_slice(&bytes);
+        Words { block: Block::new(handle, bytes.len() as u64, &self.memory), len: data.len() }
+    }
+
+    /// Numbers, copied to the device.
+    pub(crate) fn values(&self, data: &[f32], shape: &[usize]) -> GpuTensor {
+        let bytes: Vec<u8> = match data {
+            [] => vec![0; 4],
+            data => data.iter().flat_map(|v| v.to_ne_bytes()).collect(),
+        };
+        let handle = self.client.create_from_slice(&bytes);
+        let block = Block::new(handle, bytes.len() as u64, &self.memory);
+        GpuTensor { shape: shape.to_vec(), block }
+    }
+
+    /// Copies a tensor to the host, waiting for all that it depends on. NaN where the device failed.
+    pub(crate) fn read(&self, x: &GpuTensor) -> Vec<f32> {
+        let len = x.len();
+        match self.client.read_one(x.block.handle()) {
+            Ok(bytes) => {
+                let (values, _) = bytes.as_chunks::<4>();
+                values.iter().take(len).map(|b| f32::from_ne_bytes(*b)).collect()
+            }
+            Err(error) => {
+                self.failed(&error.to_string());
+                vec![f32::NAN; len]
+            }
+        }
+    }
+
+    /// Notes what the runtime said.
+    pub(crate) fn failed(&self, message: &str) {
+        // The first line that says what, without the trace of where.
+        let lower = message.to_lowercase();
+        let memory = ["out of memory", "allocat", "buffer too large", "buffertoobig"];
+        if memory.iter().any(|word| lower.contains(word)) {
+            self.fail(Fault::OutOfMemory { limit: self.memory.live() });
+        } else {
+            let first = message.lines().filter(|line| !line.trim().is_empty()).take(3);
+            self.fail(Fault::Failed(first.collect::<Vec<_>>().join("; ")));
+        }
+    }
+
+    fn fail(&self, fault: Fault) {
+        let mut first = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert(fault);
+    }
+
+    pub(crate) fn first_fault(&self) -> Option<Fault> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A client of the device.
+fn connect(backend: Backend, index: usize) -> Result<Client, OpenError> {
+    let device = match backend {
+        Backend::Wgpu => cubecl::Device::wgpu(match index {
+            0 => WgpuDeviceKind::DefaultDevice,
+            _ => WgpuDeviceKind::DiscreteGpu(index),
+        }),
+        Backend::Cuda => cubecl::Device::cuda(index),
+    };
+    let device = device.map_err(|error| match error {
+        DeviceUnavailable::NotLinked(_) => OpenError::NotCompiled(backend),
+        DeviceUnavailable::NoSuchDevice { available, .. } => {
+            OpenError::Missing { backend, index, available }
+        }
+    })?;
+    // A driver that is broken panics within the runtime.
+    let client = std::panic::catch_unwind(|| device.client());
+    client.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        let reason = text.unwrap_or_else(|| "the driver gave no reason".into());
+        OpenError::Driver { backend, index, reason }
+    })
+}
+
+fn describe(backend: Backend, index: usize) -> String {
+    format!("{backend} device {index}")
+}

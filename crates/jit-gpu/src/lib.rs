@@ -1,0 +1,18 @@
+//! The model's operations on a graphics card: one set of kernels, written in CubeCL and compiled at
+//! run time for Vulkan, Metal and DirectX (through WGSL or SPIR-V) and for CUDA.
+//!
+//! Operations are queued and run behind the program; nothing waits for the device but
+//! [`Device::download`](jit_model::Device::download) and what is built on it. A device that fails says so then, and stays failed:
+//! [`Device::fault`](jit_model::Device::fault).
+#![cfg(feature = "kernels")]
+
+mod device;
+mod kernels;
+mod launch;
+mod memory;
+mod ops;
+mod product;
+mod tensor;
+
+pub use device::{Backend, Gpu, OpenError};
+pub use tensor::{GpuTensor, GpuWeight};
