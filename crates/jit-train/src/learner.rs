@@ -5,15 +5,18 @@ use jit_model::denoiser::Batch;
 use jit_model::dropout::DropoutKeys;
 use jit_model::init::initial_values;
 use jit_model::net::{Keep, Mode};
+use jit_model::params::Registry;
 use jit_model::{Denoiser, Device, Grads, ModelConfig, Params, SampleConfig, Sampler};
 
 use crate::accumulate::accumulate;
 use crate::checkpoint::{Checkpoint, Learned};
+use crate::communicator::{CommunicationError, Communicator};
 use crate::config::{Role, RunConfig, TrainConfig};
 use crate::error::TrainError;
 use crate::feed::Micro;
 use crate::observer::Losses;
-use crate::optimizer::Optimizer;
+use crate::optimizer::{Optimizer, OptimizerState};
+use crate::reduce::Reducer;
 use crate::tally::Tally;
 
 /// One network in training. Nothing that it does depends on another, so that it ends in the same
@@ -26,22 +29,25 @@ pub struct Learner<D: Device> {
     optimizer: Optimizer<D>,
     /// The losses of the step in progress.
     tally: Tally,
+    /// Sums of its gradients over all processes that are on their way.
+    reducer: Option<Reducer>,
 }
 
 impl<D: Device> Learner<D> {
-    /// Initialises the weights, or restores everything from a checkpoint.
+    /// Initialises the weights, or restores everything from a checkpoint, which process 0 alone reads.
     fn new(
         dev: &D,
         (role, model): (Role, &ModelConfig),
         config: &RunConfig,
-        resume: Option<&Checkpoint>,
+        resume: Resume<'_>,
     ) -> Result<Self, TrainError> {
         let denoiser = Denoiser::new(dev, model, &config.objective);
         let registry = denoiser.registry();
-        let (params, optimizer) = match resume {
-            Some(checkpoint) => {
-                let params = Params::upload(dev, registry, &checkpoint.weights(role, registry)?);
-                let state = checkpoint.optimizer(role, registry)?;
+        let (params, optimizer) = match resume.step {
+            Some(step) => {
+                let weights = resume.values(|checkpoint| checkpoint.weights(role, registry))?;
+                let state = resume.optimizer(role, registry, step, config)?;
+                let params = Params::upload(dev, registry, &weights);
                 (params, Optimizer::restore(dev, registry, &state, &config.optim))
             }
             None => {
@@ -51,7 +57,8 @@ impl<D: Device> Learner<D> {
             }
         };
         let grads = Grads::zeros(dev, registry);
-        Ok(Self { role, denoiser, params, grads, optimizer, tally: Tally::default() })
+        let (tally, reducer) = (Tally::default(), None);
+        Ok(Self { role, denoiser, params, grads, optimizer, tally, reducer })
     }
 
     /// Which of the run's networks it is.
@@ -60,13 +67,21 @@ impl<D: Device> Learner<D> {
     }
 
     /// Forgets the gradient and the losses of the step before.
-    pub fn begin_step(&mut self, dev: &D) {
+    pub fn begin_step(&mut self, dev: &D, train: &TrainConfig) {
         self.grads.clear(dev);
-        self.tally = Tally::default();
+        self.tally = Tally::new(train.global_batch);
     }
 
-    /// Adds a micro-batch of `step` to the gradient and to the losses.
-    pub fn accumulate(&mut self, dev: &D, micro: &Micro, train: &TrainConfig, step: u64) {
+    /// Adds a micro-batch of `step` to the gradient and to the losses. In the last one the sum over all
+    /// processes begins.
+    pub fn accumulate(
+        &mut self,
+        comm: &dyn Communicator,
+        dev: &D,
+        micro: &Micro,
+        train: &TrainConfig,
+        step: u64,
+    ) {
         let draw = &micro.draw;
         let first = micro.first as u64;
         let samples = (first..first + draw.t.len() as u64).collect();
@@ -82,8 +97,30 @@ impl<D: Device> Learner<D> {
         };
         let (params, grads) = (&self.params, &mut self.grads);
         let images = train.global_batch;
-        let losses = accumulate(dev, &self.denoiser, params, grads, batch, images, mode);
-        self.tally.add(&draw.t, &losses);
+        let reduces = micro.last && comm.size() > 1;
+        let mut reducer = reduces.then(|| Reducer::new(self.denoiser.registry()));
+        let mut finished = |grads: &Grads<D>, first: usize| {
+            if let Some(reducer) = &mut reducer {
+                reducer.finished(comm, dev, grads, first);
+            }
+        };
+        let losses =
+            accumulate(dev, &self.denoiser, params, grads, batch, images, mode, &mut finished);
+        self.reducer = reducer;
+        self.tally.add(micro.first, &draw.t, &losses);
+    }
+
+    /// Waits until gradient and losses are those of all processes.
+    ///
+    /// # Errors
+    /// [`TrainError::Communication`].
+    pub fn merge(&mut self, comm: &dyn Communicator, dev: &D) -> Result<(), TrainError> {
+        if let Some(reducer) = self.reducer.take() {
+            let losses = comm.start_sum(self.tally.take());
+            reducer.finish(dev, &mut self.grads)?;
+            self.tally.put(losses.wait()?);
+        }
+        Ok(())
     }
 
     /// The losses of the step and the norm of its gradient.
@@ -110,10 +147,9 @@ impl<D: Device> Learner<D> {
         self.optimizer.step(dev, registry, &mut self.params, &self.grads, grad_norm, lr);
     }
 
-    /// Whether every weight is a finite number.
-    pub fn is_finite(&mut self, dev: &D) -> bool {
-        let squares: f64 = self.params.iter_mut().map(|w| dev.sum_squares(dev.value(w))).sum();
-        squares.is_finite()
+    /// The sum of the squares of its weights: finite if all of them are.
+    pub fn sum_squares(&mut self, dev: &D) -> f64 {
+        self.params.iter_mut().map(|w| dev.sum_squares(dev.value(w))).sum()
     }
 
     /// What a checkpoint holds of it.
@@ -145,6 +181,61 @@ impl<D: Device> Learner<D> {
     }
 }
 
+/// Where a run goes on from. Process 0 has the checkpoint and tells the others what is in it.
+#[derive(Clone, Copy)]
+pub struct Resume<'a> {
+    /// The processes.
+    pub comm: &'a dyn Communicator,
+    /// The step of the checkpoint, if there is one.
+    pub step: Option<u64>,
+    /// The checkpoint, on process 0.
+    pub checkpoint: Option<&'a Checkpoint>,
+}
+
+impl Resume<'_> {
+    /// A value for each parameter, as `read` reads them on process 0.
+    fn values(
+        self,
+        read: impl FnOnce(&Checkpoint) -> Result<Vec<Vec<f32>>, TrainError>,
+    ) -> Result<Vec<Vec<f32>>, TrainError> {
+        let values = self.checkpoint.map(read).transpose()?.unwrap_or_default();
+        if self.comm.size() == 1 {
+            return Ok(values);
+        }
+        let count = self.comm.broadcast((values.len() as u64).to_le_bytes().into())?;
+        let count = <[u8; 8]>::try_from(count).map_err(|_| CommunicationError::Garbled(0))?;
+        let mut values = values.into_iter();
+        let mut next = |_| {
+            let bytes =
+                values.next().unwrap_or_default().iter().flat_map(|v| v.to_le_bytes()).collect();
+            let bytes = self.comm.broadcast(bytes)?;
+            let (chunks, _) = bytes.as_chunks::<4>();
+            Ok(chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+        };
+        (0..u64::from_le_bytes(count)).map(&mut next).collect()
+    }
+
+    /// The moments and averages of a network's optimizer.
+    fn optimizer(
+        self,
+        role: Role,
+        registry: &Registry,
+        step: u64,
+        config: &RunConfig,
+    ) -> Result<OptimizerState, TrainError> {
+        let state = self.checkpoint.map(|checkpoint| checkpoint.optimizer(role, registry));
+        let mut state = state.transpose()?.unwrap_or_default();
+        let average = |i: usize| {
+            let mine = state.averages.get_mut(i).map(std::mem::take);
+            self.values(|_| Ok(mine.unwrap_or_default()))
+        };
+        let averages = (0..config.optim.ema_decay.len()).map(average).collect::<Result<_, _>>()?;
+        let m = self.values(|_| Ok(std::mem::take(&mut state.m)))?;
+        let v = self.values(|_| Ok(std::mem::take(&mut state.v)))?;
+        Ok(OptimizerState { step, m, v, averages })
+    }
+}
+
 /// The networks of a run.
 pub struct Learners<D: Device> {
     first: Learner<D>,
@@ -162,11 +253,7 @@ impl<D: Device> Learners<D> {
     ///
     /// # Errors
     /// A checkpoint whose weights are not theirs.
-    pub fn new(
-        dev: &D,
-        config: &RunConfig,
-        resume: Option<&Checkpoint>,
-    ) -> Result<Self, TrainError> {
+    pub fn new(dev: &D, config: &RunConfig, resume: Resume<'_>) -> Result<Self, TrainError> {
         let learner = |role, model: &ModelConfig| Learner::new(dev, (role, model), config, resume);
         let partner = config.partner_model();
         Ok(Self {

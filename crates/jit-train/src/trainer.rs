@@ -10,16 +10,18 @@ use jit_data::Dataset;
 use jit_model::Device;
 
 use crate::checkpoint::{self, Snapshot, State};
+use crate::communicator::{Alone, Communicator, share};
 use crate::config::{Role, RunConfig};
 use crate::error::TrainError;
 use crate::evaluation::{EvalReport, Evaluation};
 use crate::feed::Feed;
 use crate::journal::Journal;
-use crate::learner::Learners;
+use crate::learner::{Learners, Resume};
 use crate::observer::{Observer, Outcome, Plan, StepReport};
 use crate::retention;
 use crate::run::Run;
 use crate::samples;
+use crate::turns::Shared;
 
 /// Trains in the folder `dir` until the run is finished or `stop` is set; goes on from the folder's
 /// newest checkpoint if it has one. `dataset` has been checked ([`Dataset::check`]). The run records
@@ -30,18 +32,37 @@ use crate::samples;
 pub fn train<D: Device>(
     dev: &D,
     dir: &Path,
+    config: RunConfig,
+    dataset: Arc<Dataset>,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome, TrainError> {
+    train_together(&Alone, dev, dir, config, dataset, observer, stop)
+}
+
+/// The same with several processes, each on a device of its own and with a share of every global batch.
+/// The first of them alone touches the folder; a request to stop may reach any.
+///
+/// # Errors
+/// As [`train`]. Some are the failing process's alone: then it must end, and the others with it, which
+/// wait for it in vain.
+pub fn train_together<D: Device>(
+    comm: &dyn Communicator,
+    dev: &D,
+    dir: &Path,
     mut config: RunConfig,
     dataset: Arc<Dataset>,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
     config.train.precision = dev.precision().into();
-    let run = Run::open(dir, config, dataset, observer)?;
-    Trainer::new(dev, run)?.train(observer, stop)
+    let run = Run::open_together(comm, dir, config, dataset, observer)?;
+    Trainer::new(comm, dev, run)?.train(observer, stop)
 }
 
 /// A run in progress.
 struct Trainer<'a, D: Device> {
+    comm: &'a dyn Communicator,
     dev: &'a D,
     run: Run,
     learners: Learners<D>,
@@ -51,28 +72,50 @@ struct Trainer<'a, D: Device> {
     elapsed: f64,
     /// The newest checkpoint.
     saved: Option<PathBuf>,
-    journal: Journal,
+    /// On the process that writes.
+    journal: Option<Journal>,
     /// Where images are evaluated.
     evaluation: Option<Evaluation>,
     /// The last step whose images were.
     evaluated: u64,
+    /// Whether the processes have agreed to stop.
+    stopping: bool,
 }
 
 impl<'a, D: Device> Trainer<'a, D> {
     /// Initialises the weights, or restores everything from the run's checkpoint.
-    fn new(dev: &'a D, run: Run) -> Result<Self, TrainError> {
+    fn new(comm: &'a dyn Communicator, dev: &'a D, run: Run) -> Result<Self, TrainError> {
         let config = &run.config;
-        let learners = Learners::new(dev, config, run.resume.as_ref())?;
-        let step = run.resume.as_ref().map_or(0, |c| c.state.step);
-        let elapsed = run.resume.as_ref().map_or(0.0, |c| c.state.elapsed);
-        let saved = run.resume.as_ref().map(|c| c.dir.clone());
-        let journal = Journal::open(&run.dir, step)?;
-        let evaluation = match config.train.evaluates() {
-            true => Some(Evaluation::new(config, &run.dataset)?),
+        let resume = Resume { comm, step: run.step, checkpoint: run.resume.as_ref() };
+        let learners = Learners::new(dev, config, resume)?;
+        let (step, elapsed) = (run.step.unwrap_or_default(), run.elapsed);
+        let folder = |step| run.dir.join("checkpoints").join(checkpoint::folder_name(step));
+        let saved = run.step.map(folder);
+        let journal = match comm.is_first() {
+            true => Some(Journal::open(&run.dir, step)?),
             false => None,
         };
-        let evaluated = journal.evaluated();
-        Ok(Self { dev, run, learners, step, elapsed, saved, journal, evaluation, evaluated })
+        let evaluation = match config.train.evaluates() {
+            true => Some(Evaluation::new(comm, config, &run.dataset)?),
+            false => None,
+        };
+        let last = journal.as_ref().map_or(0, Journal::evaluated);
+        let done = comm.as_first(last == step)?;
+        let evaluated = if done { step } else { 0 };
+        let stopping = false;
+        Ok(Self {
+            comm,
+            dev,
+            run,
+            learners,
+            step,
+            elapsed,
+            saved,
+            journal,
+            evaluation,
+            evaluated,
+            stopping,
+        })
     }
 
     fn train(
@@ -92,11 +135,14 @@ impl<'a, D: Device> Trainer<'a, D> {
         });
         // A run that was stopped while it drew images draws them now.
         let mut sampled = self.look_if_due(observer, stop)?;
-        let mut feed = Feed::start(&config, &self.run.dataset, self.step..total)?;
-        while self.step < total && sampled {
+        let share = share(config.train.global_batch, self.comm.rank(), self.comm.size());
+        let mut feed = Feed::start(&config, &self.run.dataset, self.step..total, share)?;
+        while self.step < total && sampled && !self.stopping {
             let Some(report) = self.take_step(&mut feed, stop)? else { break };
-            if self.step.is_multiple_of(config.train.log_every) {
-                self.journal.step(&report)?;
+            if let Some(journal) = &mut self.journal
+                && self.step.is_multiple_of(config.train.log_every)
+            {
+                journal.step(&report)?;
             }
             observer.step(&report);
             if is_due(self.step, config.train.save_every) {
@@ -114,7 +160,8 @@ impl<'a, D: Device> Trainer<'a, D> {
     }
 
     /// One optimizer step over a global batch; `None`, leaving everything as it was, if `stop` was
-    /// set meanwhile.
+    /// set meanwhile. Several processes finish the step and stop after it: they hear of each other's
+    /// wishes when they merge their losses.
     fn take_step(
         &mut self,
         feed: &mut Feed,
@@ -122,22 +169,30 @@ impl<'a, D: Device> Trainer<'a, D> {
     ) -> Result<Option<StepReport>, TrainError> {
         let started = Instant::now();
         let mut data_wait = Duration::ZERO;
-        let global_batch = self.run.config.train.global_batch;
-        let mut done = 0;
-        self.learners.iter_mut().for_each(|learner| learner.begin_step(self.dev));
-        while done < global_batch {
-            if stop.load(Ordering::Relaxed) {
+        let alone = self.comm.size() == 1;
+        let train = &self.run.config.train;
+        self.learners.iter_mut().for_each(|learner| learner.begin_step(self.dev, train));
+        let mut last = false;
+        while !last {
+            if alone && stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             let waiting = Instant::now();
             let micro = feed.next_micro()?;
             data_wait += waiting.elapsed();
-            let train = &self.run.config.train;
             for learner in self.learners.iter_mut() {
-                learner.accumulate(self.dev, &micro, train, self.step);
+                learner.accumulate(self.comm, self.dev, &micro, train, self.step);
             }
-            done += micro.draw.t.len();
+            last = micro.last;
         }
+        let merging = Instant::now();
+        for learner in self.learners.iter_mut() {
+            learner.merge(self.comm, self.dev)?;
+        }
+        if !alone {
+            self.stopping = self.comm.any(stop.load(Ordering::Relaxed))?;
+        }
+        let merge_wait = merging.elapsed();
 
         let (config, images) = (&self.run.config, self.run.dataset.len());
         let lr = config.learning_rate(config.epochs_before(self.step, images));
@@ -172,8 +227,9 @@ impl<'a, D: Device> Trainer<'a, D> {
             grad_norm: first.grad_norm,
             loss_by_t: first.loss_by_t,
             images_by_t: self.learners.first().images_by_t(),
-            images_per_second: global_batch as f64 / seconds,
+            images_per_second: self.run.config.train.global_batch as f64 / seconds,
             data_wait: data_wait.as_secs_f64(),
+            merge_wait: (!alone).then_some(merge_wait.as_secs_f64()),
             elapsed: self.elapsed,
             partner: losses.next(),
         }))
@@ -198,13 +254,22 @@ impl<'a, D: Device> Trainer<'a, D> {
         }
         let (config, images) = (&self.run.config, self.run.dataset.len());
         // The last step's update may have overflowed although its loss was finite.
-        if !self.learners.iter_mut().all(|learner| learner.is_finite(self.dev)) {
+        let squares: Vec<f64> =
+            self.learners.iter_mut().map(|learner| learner.sum_squares(self.dev)).collect();
+        if !squares.iter().all(|squares| squares.is_finite()) {
             let step = self.step;
             let last = config.epochs_before(step.saturating_sub(1), images);
             let (lr, last_good) = (config.learning_rate(last), self.saved.clone());
             return Err(TrainError::NotFinite { what: "a weight", step, lr, last_good });
         }
-        self.journal.sync()?;
+        // Processors that compute with other instructions round otherwise.
+        let help = "do the hosts have different processors? JIT_CPU=avx2, say, makes them alike";
+        self.comm.agree("sum of squared weights", &format!("{squares:?}"), help)?;
+        let Some(journal) = &self.journal else {
+            self.saved = Some(checkpoints.join(checkpoint::folder_name(self.step)));
+            return Ok(());
+        };
+        journal.sync()?;
         let state = State {
             step: self.step,
             position: self.step * config.train.global_batch as u64,
@@ -238,7 +303,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         let listed = train.eval_steps(total).any(|step| step == self.step);
         let sample = listed || is_due(self.step, train.sample_every);
         let evaluate = listed || is_due(self.step, train.eval_every);
-        let sampled = !sample || self.samples(observer, stop)?.is_some();
+        let sampled = !sample || self.samples(observer, stop)?;
         Ok(sampled && (!evaluate || self.evaluate(observer, stop)?))
     }
 
@@ -251,35 +316,50 @@ impl<'a, D: Device> Trainer<'a, D> {
         if self.run.config.train.sample_count == 0 {
             return Ok(true);
         }
-        let Some(grid) = self.samples(observer, stop)? else { return Ok(false) };
-        let path = self.run.dir.join("samples.png");
-        std::fs::read(&grid)
-            .map_err(jit_core::files::FileError::at("read", &grid))
-            .and_then(|png| write_bytes_atomic(&path, &png))?;
-        observer.samples(self.step, &path);
+        if !self.samples(observer, stop)? {
+            return Ok(false);
+        }
+        if self.comm.is_first() {
+            let (grid, path) = (self.grid(), self.run.dir.join("samples.png"));
+            std::fs::read(&grid)
+                .map_err(jit_core::files::FileError::at("read", &grid))
+                .and_then(|png| write_bytes_atomic(&path, &png))?;
+            observer.samples(self.step, &path);
+        }
         Ok(true)
     }
 
-    /// The path of this step's grid, which is drawn if it is missing; `None` if `stop` was set
-    /// meanwhile.
+    /// Where this step's grid is, or will be.
+    fn grid(&self) -> PathBuf {
+        self.run.dir.join(format!("samples/step-{:08}.png", self.step))
+    }
+
+    /// Draws this step's grid if it is missing; false if `stop` was set meanwhile.
     fn samples(
         &mut self,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
-    ) -> Result<Option<PathBuf>, TrainError> {
+    ) -> Result<bool, TrainError> {
         let config = &self.run.config;
-        let path = self.run.dir.join(format!("samples/step-{:08}.png", self.step));
-        if path.exists() || config.train.sample_count == 0 {
-            return Ok(Some(path));
+        let path = self.grid();
+        if config.train.sample_count == 0 || self.comm.as_first(path.exists())? {
+            return Ok(true);
         }
         observer.sampling(self.step);
         let averaged = self.learners.averaged(self.dev, config);
         let sampler = self.learners.sampler(self.dev, &averaged, config);
-        let Some(grid) = samples::draw(&sampler, config, stop)? else { return Ok(None) };
-        write_bytes_atomic(&path, &grid.png)?;
-        self.journal.samples(self.step, &grid)?;
-        observer.samples(self.step, &path);
-        Ok(Some(path))
+        match samples::draw(self.comm, &sampler, config, stop)? {
+            Shared::Stopped => return Ok(false),
+            Shared::Elsewhere => {}
+            Shared::Here(grid) => {
+                write_bytes_atomic(&path, &grid.png)?;
+                if let Some(journal) = &mut self.journal {
+                    journal.samples(self.step, &grid)?;
+                }
+                observer.samples(self.step, &path);
+            }
+        }
+        Ok(true)
     }
 
     /// Evaluates what the weights of this step draw, unless that was done; false if `stop` was set
@@ -298,7 +378,12 @@ impl<'a, D: Device> Trainer<'a, D> {
         let config = &self.run.config;
         let averaged = self.learners.averaged(self.dev, config);
         let sampler = self.learners.sampler(self.dev, &averaged, config);
-        let Some(report) = evaluation.run(&sampler, config, stop)? else { return Ok(false) };
+        let report = match evaluation.run(self.comm, &sampler, config, stop)? {
+            Shared::Stopped => return Ok(false),
+            report => report.here(),
+        };
+        self.evaluated = self.step;
+        let Some(report) = report else { return Ok(true) };
         let report = EvalReport {
             step: self.step,
             epoch: config.epochs_before(self.step, self.run.dataset.len()),
@@ -306,9 +391,10 @@ impl<'a, D: Device> Trainer<'a, D> {
             seconds: started.elapsed().as_secs_f64(),
             report,
         };
-        self.journal.evaluation(&report)?;
+        if let Some(journal) = &mut self.journal {
+            journal.evaluation(&report)?;
+        }
         observer.evaluated(&report);
-        self.evaluated = self.step;
         Ok(true)
     }
 }
