@@ -22,8 +22,7 @@ pub fn accumulate<D: Device>(
     denoiser: &Denoiser<D>,
     params: &Params<D>,
     grads: &mut Grads<D>,
-    batch: Batch<'_>,
-    images: usize,
+    (batch, images): (Batch<'_>, usize),
     mode: Mode<'_>,
     finished: Finished<'_, D>,
 ) -> ImageLosses {

@@ -105,7 +105,7 @@ impl<D: Device> Learner<D> {
             }
         };
         let losses =
-            accumulate(dev, &self.denoiser, params, grads, batch, images, mode, &mut finished);
+            accumulate(dev, &self.denoiser, params, grads, (batch, images), mode, &mut finished);
         self.reducer = reducer;
         self.tally.add(micro.first, &draw.t, &losses);
     }

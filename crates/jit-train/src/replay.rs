@@ -63,8 +63,7 @@ pub fn replay<D: Device>(
                     denoiser,
                     params,
                     &mut grads,
-                    batch,
-                    images,
+                    (batch, images),
                     mode,
                     &mut finished,
                 );
