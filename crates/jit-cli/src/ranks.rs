@@ -31,7 +31,7 @@ struct Job {
 
 /// How long a failed process waits before it complains. What they all fail on, process 0 tells; the
 /// others are ended meanwhile.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Ranks {
     /// A process by itself.
