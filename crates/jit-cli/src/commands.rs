@@ -6,6 +6,8 @@ use clap::CommandFactory;
 
 use crate::cli::{Cli, Command, OptionsArgs};
 use crate::failure::{Failure, Outcome};
+use crate::launch::Launched;
+use crate::ranks::Ranks;
 use crate::{flags, options, presets};
 
 pub mod ablate;
@@ -21,14 +23,19 @@ pub mod train;
 pub mod verify;
 pub mod weights;
 
-/// Does what the command line asks for; results go to `out`, progress to the terminal.
+/// Does what the command line asks for; results go to `out`, progress to the terminal. Of several processes
+/// the first alone writes and prints.
 ///
 /// # Errors
 /// Whatever the command failed on.
-pub fn run(cli: &Cli, out: &mut (dyn Write + Send)) -> Outcome {
+pub fn run(cli: &Cli, launched: Option<Launched>, out: &mut (dyn Write + Send)) -> Outcome {
     // A wrong JIT_CPU is told before any work.
     jit_kernels::cpu::detect().map_err(Failure::usage)?;
-    if let Some(threads) = threads(cli) {
+    let ranks = match works_together(cli) {
+        true => Ranks::join(launched)?,
+        false => Ranks::alone(),
+    };
+    if let Some(threads) = threads(cli).or(ranks.threads) {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     }
     let computes = matches!(
@@ -45,9 +52,30 @@ pub fn run(cli: &Cli, out: &mut (dyn Write + Send)) -> Outcome {
         let help = "run `jit doctor` to see what this build has";
         cli.global.device.check().map_err(|e| Failure::usage(e).help(help))?;
     }
+    let mut nowhere = std::io::sink();
+    let out = if ranks.is_first() { out } else { &mut nowhere };
     // From here on this is one of the threads that compute: handing each kernel over to them and
     // waiting for its end would cost a small model a fifth of its time.
-    rayon::scope(|_| dispatch(cli, out))
+    rayon::scope(|_| dispatch(cli, &ranks, out))
+}
+
+/// Whether several processes can share the command's work, or would disturb each other at it.
+fn works_together(cli: &Cli) -> bool {
+    !matches!(
+        cli.command,
+        Command::Info(_) | Command::Doctor | Command::Options(_) | Command::Completions { .. }
+    )
+}
+
+/// Refuses several processes for a command whose work they cannot share.
+fn by_itself(ranks: &Ranks, name: &str) -> Outcome {
+    match ranks.comm().size() {
+        1 => Ok(()),
+        size => {
+            let message = format!("`jit {name}` works with one process, not with {size}");
+            Err(Failure::usage(message).help("start it without mpirun or srun"))
+        }
+    }
 }
 
 /// The threads of this process, where they are not all.
@@ -62,18 +90,19 @@ fn threads(cli: &Cli) -> Option<usize> {
     }
 }
 
-fn dispatch(cli: &Cli, out: &mut (dyn Write + Send)) -> Outcome {
+fn dispatch(cli: &Cli, ranks: &Ranks, out: &mut (dyn Write + Send)) -> Outcome {
+    let alone = |name| by_itself(ranks, name);
     match &cli.command {
-        Command::Train(args) => train::run(args, out),
-        Command::Ablate(args) => ablate::run(args, out),
-        Command::Sample(args) => sample::run(args, out),
-        Command::Eval(args) => eval::run(args, out),
-        Command::Stats(args) => stats::run(args, out),
-        Command::Weights(args) => weights::run(args, out),
-        Command::Convert(args) => convert::run(args, out),
-        Command::Verify(args) => verify::run(args, out),
-        Command::Bench(args) => bench::run(args, out),
-        Command::Report(args) => report::run(args, out),
+        Command::Train(args) => train::run(args, ranks.comm(), out),
+        Command::Ablate(args) => alone("ablate").and_then(|()| ablate::run(args, out)),
+        Command::Sample(args) => sample::run(args, ranks.comm(), out),
+        Command::Eval(args) => eval::run(args, ranks.comm(), out),
+        Command::Stats(args) => stats::run(args, ranks.comm(), out),
+        Command::Weights(args) => alone("weights").and_then(|()| weights::run(args, out)),
+        Command::Convert(args) => alone("convert").and_then(|()| convert::run(args, out)),
+        Command::Verify(args) => verify::run(args, ranks.comm(), out),
+        Command::Bench(args) => alone("bench").and_then(|()| bench::run(args, out)),
+        Command::Report(args) => alone("report").and_then(|()| report::run(args, out)),
         Command::Info(args) => info::run(args, out),
         Command::Doctor => doctor::run(out),
         Command::Options(args) => list_options(args, out),

@@ -1,5 +1,5 @@
 //! Ctrl-C and SIGTERM: the first asks the work to stop where it can be continued, the second ends
-//! the process at once.
+//! the process at once. SIGUSR1 asks, too.
 
 use std::io;
 use std::sync::Arc;
@@ -22,5 +22,8 @@ pub fn flag() -> io::Result<Arc<AtomicBool>> {
         flag::register_conditional_shutdown(signal, ABORTED, Arc::clone(&stop))?;
         flag::register(signal, Arc::clone(&stop))?;
     }
+    // What mpirun passes on without ending everything soon after.
+    #[cfg(unix)]
+    flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&stop))?;
     Ok(stop)
 }

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -12,15 +13,20 @@ use clap::Parser;
 pub mod classes;
 pub mod cli;
 pub mod commands;
+pub mod cores;
 pub mod device;
 mod drawing;
 pub mod failure;
 pub mod flags;
 mod fusion;
 pub mod interrupt;
+pub mod launch;
 pub mod layers;
+#[cfg(feature = "mpi")]
+pub mod mpi;
 pub mod options;
 pub mod presets;
+pub mod ranks;
 pub mod shape;
 pub mod source;
 mod study_watch;
@@ -30,23 +36,50 @@ pub mod verify;
 /// Runs the command line `args`, the program's name first, and tells how it went: 0 for success,
 /// 1 for failure, 2 for a wrong command line or configuration.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let launched = launch::Launched::from_env();
     let cli = match cli::Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(message) => {
-            // Help and version are such messages too; a closed pipe is no reason to complain.
-            let _closed = message.print();
+            // One of several processes says what all have to say.
+            if launched.is_none_or(|launched| launched.rank == 0) {
+                // Help and version are such messages too; a closed pipe is no reason to complain.
+                let _closed = message.print();
+            }
             return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(2));
         }
     };
     let mut out = io::stdout();
-    let result = commands::run(&cli, &mut out);
-    match result.and_then(|()| Ok(out.flush()?)) {
-        Ok(()) => ExitCode::SUCCESS,
+    // A process that panics must not leave the others waiting.
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        commands::run(&cli, launched, &mut out).and_then(|()| Ok(out.flush()?))
+    }));
+    let result = match ran {
+        Ok(result) => result,
+        Err(panic) => {
+            if let Some(name) = ranks::name() {
+                terminal::complain(&format!("the above was {name}"));
+                ranks::abort(PANICKED);
+            }
+            resume_unwind(panic)
+        }
+    };
+    match result {
+        Ok(()) => {
+            ranks::leave();
+            ExitCode::SUCCESS
+        }
         // Whoever read our output has seen enough.
-        Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(failure) if failure.is_broken_pipe() => {
+            ranks::abort(0);
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
-            let _closed = writeln!(io::stderr(), "{failure}");
-            ExitCode::from(failure.status() as u8)
+            let status = failure.status() as u8;
+            ranks::fail(&failure.to_string(), status);
+            ExitCode::from(status)
         }
     }
 }
+
+/// Exit code of a process that panicked.
+const PANICKED: u8 = 101;

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _, stderr};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -27,7 +28,7 @@ pub struct Progress {
 impl Progress {
     /// Starts with `first` of `total` done.
     pub fn new(unit: &'static str, first: u64, total: u64) -> Self {
-        let bar = stderr().is_terminal().then(|| {
+        let bar = (stderr().is_terminal() && !is_quiet()).then(|| {
             let bar = ProgressBar::new(total).with_position(first);
             let template = format!("{{bar:28}} {unit} {{pos}}/{{len}}  {{msg}}");
             if let Ok(style) = ProgressStyle::with_template(&template) {
@@ -81,8 +82,27 @@ impl Progress {
     }
 }
 
+/// Whether another process of the same job speaks for this one.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Says nothing from now on but complaints.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
 /// Writes a line to standard error; a closed terminal is no reason to stop working.
 pub fn say(text: &str) {
+    if !is_quiet() {
+        complain(text);
+    }
+}
+
+/// The same for a line that must be seen, whoever else speaks.
+pub fn complain(text: &str) {
     let _closed = writeln!(stderr(), "{text}");
 }
 

@@ -13,6 +13,8 @@ use jit_eval::EvalError;
 use jit_model::Device;
 use jit_model::config::ConfigError;
 use jit_model::weights::WeightsError;
+use jit_train::Communicator;
+use jit_train::communicator::CommunicationError;
 
 use crate::shape::ShapeError;
 
@@ -41,6 +43,19 @@ pub enum VerifyError {
     /// Metrics or networks cannot be computed.
     #[error(transparent)]
     Eval(#[from] EvalError),
+    /// The processes cannot talk.
+    #[error(transparent)]
+    Communication(#[from] CommunicationError),
+    /// There is not an image in a step for each process.
+    #[error("`{}` has {images} images a step: too few for {processes} processes", path.display())]
+    TooManyProcesses {
+        /// The file.
+        path: PathBuf,
+        /// Images in a step.
+        images: usize,
+        /// The processes.
+        processes: usize,
+    },
     /// Nothing that golden cases hold.
     #[error(
         "`{}` is no golden case: expected a safetensors file with `in.x` (model), `z0` (sampler), \
@@ -96,12 +111,16 @@ pub enum VerifyError {
     },
 }
 
-/// Computes on `dev` what the file holds and compares.
+/// Computes on `dev` what the file holds and compares; several processes share a training.
 ///
 /// # Errors
 /// [`VerifyError`] when the file cannot be read or is no golden case; a deviation is no error but a
 /// [`Check`] that failed.
-pub fn verify<D: Device>(dev: &D, path: &Path) -> Result<Vec<Check>, VerifyError> {
+pub fn verify<D: Device>(
+    comm: &dyn Communicator,
+    dev: &D,
+    path: &Path,
+) -> Result<Vec<Check>, VerifyError> {
     let case = Case::open(path)?;
     if case.is_torch() {
         return checkpoint::verify(dev, path, &Case::open(&checkpoint::expected_path(path))?);
@@ -110,7 +129,7 @@ pub fn verify<D: Device>(dev: &D, path: &Path) -> Result<Vec<Check>, VerifyError
     if has("in.x") {
         model::verify(dev, &case)
     } else if has("micro.x") {
-        training::verify(dev, &case)
+        training::verify(comm, dev, &case)
     } else if has("z0") {
         sampler::verify(dev, &case)
     } else if case.names().iter().any(|name| name.starts_with(checkpoint::OUTPUT)) {

@@ -113,3 +113,22 @@ fn the_page_of_options_is_current() {
     let current = Place::new().ok("options --markdown").out;
     assert!(page == current, "docs/options.md is old: jit options --markdown > docs/options.md");
 }
+
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn one_of_several_processes_is_refused_by_a_build_for_one() {
+    let place = Place::new();
+    for (size, rank) in [
+        ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+        ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+        ("PMI_SIZE", "PMI_RANK"),
+    ] {
+        let mut command = place.command("train --config tiny.toml");
+        let output = command.env(size, "2").env(rank, "1").output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains("started 2 processes, but this build"), "{message}");
+        assert!(message.contains("--features mpi"), "{message}");
+    }
+    assert!(!place.path("runs").exists());
+}

@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use jit_cli::verify::{table, verify};
 use jit_model::Cpu;
 use jit_model::device::Precision;
+use jit_train::Alone;
 
 /// A file below `crates/`; a case lies in the crate that it tests first.
 fn golden(path: &str) -> PathBuf {
@@ -16,7 +17,7 @@ fn golden(path: &str) -> PathBuf {
 }
 
 fn holds(path: &str) {
-    let checks = verify(&Cpu::F32, &golden(path)).unwrap();
+    let checks = verify(&Alone, &Cpu::F32, &golden(path)).unwrap();
     assert!(!checks.is_empty());
     assert!(checks.iter().all(|check| check.passed()), "\n{}", table(&checks));
 }
@@ -74,7 +75,7 @@ fn in_bf16_the_same_cases_hold_to_its_own_tolerances() {
         "jit-train/tests/golden/training.safetensors",
         "jit-model/tests/golden/checkpoint-last.pth",
     ] {
-        let checks = verify(&bf16, &golden(path)).unwrap();
+        let checks = verify(&Alone, &bf16, &golden(path)).unwrap();
         assert!(checks.iter().all(|check| check.passed()), "\n{}", table(&checks));
         assert!(checks.iter().any(|check| check.error > 1e-3), "not rounded:\n{}", table(&checks));
     }

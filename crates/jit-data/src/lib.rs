@@ -23,6 +23,6 @@ pub mod transform;
 pub use config::{DataConfig, open};
 pub use dataset::Dataset;
 pub use error::{DamagedFile, DataError};
-pub use loader::{Batch, Loader, LoaderOptions};
+pub use loader::{Batch, Loader, LoaderOptions, Share};
 pub use raster::Raster;
 pub use subset::Manifest;

@@ -24,6 +24,30 @@ pub struct LoaderOptions {
     pub workers: usize,
     /// The first sample of the stream to deliver: 0, or where a resumed run goes on.
     pub position: u64,
+    /// Which samples to deliver from there on.
+    pub share: Share,
+}
+
+/// The samples of the stream that one of several processes takes: of every `batch` samples the `count`
+/// from number `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Samples that all processes take at once.
+    pub batch: u64,
+    /// The first of them that this one takes.
+    pub first: u64,
+    /// How many this one takes, at least 1.
+    pub count: u64,
+}
+
+impl Share {
+    /// All of them.
+    pub const WHOLE: Self = Self { batch: 1, first: 0, count: 1 };
+
+    /// How far behind the start of the stream sample number `n` of the share lies.
+    fn offset(self, n: u64) -> u64 {
+        n / self.count * self.batch + self.first + n % self.count
+    }
 }
 
 /// Samples that follow each other in the stream.
@@ -43,7 +67,8 @@ pub struct Batch {
 #[derive(Debug)]
 pub struct Loader {
     shared: Arc<Shared>,
-    position: u64,
+    /// Samples delivered.
+    delivered: u64,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -55,6 +80,9 @@ const WINDOW_SAMPLES: usize = 512;
 #[derive(Debug)]
 struct Shared {
     dataset: Arc<Dataset>,
+    /// Where the stream starts.
+    start: u64,
+    share: Share,
     state: Mutex<State>,
     /// A sample became ready.
     ready: Condvar,
@@ -65,9 +93,9 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     order: Order,
-    /// Next position that no thread has claimed.
+    /// Next sample, counted within the share from 0, that no thread has claimed.
     claim: u64,
-    /// Positions below this may be claimed.
+    /// Samples below this may be claimed.
     limit: u64,
     samples: BTreeMap<u64, Result<Sample, DataError>>,
     stopped: bool,
@@ -97,18 +125,20 @@ impl Loader {
         let window = (WINDOW_BYTES / dataset.sample_len()).clamp(2, WINDOW_SAMPLES) as u64;
         let state = State {
             order: Order::new(options.seed, dataset.len(), options.flip),
-            claim: options.position,
-            limit: options.position + window,
+            claim: 0,
+            limit: window,
             samples: BTreeMap::new(),
             stopped: false,
         };
         let shared = Arc::new(Shared {
             dataset,
+            start: options.position,
+            share: options.share,
             state: Mutex::new(state),
             ready: Condvar::new(),
             room: Condvar::new(),
         });
-        let mut loader = Self { shared, position: options.position, threads: Vec::new() };
+        let mut loader = Self { shared, delivered: 0, threads: Vec::new() };
         for i in 0..options.workers.max(1) {
             let shared = Arc::clone(&loader.shared);
             let thread = std::thread::Builder::new().name(format!("loader-{i}"));
@@ -129,7 +159,7 @@ impl Loader {
 
     /// Position of the next sample: what a checkpoint saves.
     pub fn position(&self) -> u64 {
-        self.position
+        self.shared.position(self.delivered)
     }
 
     /// The next `count` samples of the stream, waiting for them if need be.
@@ -143,11 +173,11 @@ impl Loader {
             x: Vec::with_capacity(count * dataset.sample_len()),
             labels: Vec::with_capacity(count),
             ids: Vec::with_capacity(count),
-            position: self.position,
+            position: self.position(),
         };
         for _ in 0..count {
-            let Sample { draw, planes } = self.shared.take(self.position)?;
-            self.position += 1;
+            let Sample { draw, planes } = self.shared.take(self.delivered)?;
+            self.delivered += 1;
             let start = batch.x.len();
             batch.x.extend(planes.iter().map(|&p| to_signed(p)));
             if draw.flip {
@@ -176,18 +206,23 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A thread's life: claim a position, load it, hand it over.
+    /// Where in the stream sample number `n` of the share lies.
+    fn position(&self, n: u64) -> u64 {
+        self.start + self.share.offset(n)
+    }
+
+    /// A thread's life: claim a sample, load it, hand it over.
     fn work(&self) {
-        while let Some((position, draw)) = self.claim() {
+        while let Some((n, draw)) = self.claim() {
             let mut planes = vec![0; self.dataset.sample_len()];
             let loaded = self.dataset.load(draw.image as usize, &mut planes);
             let sample = loaded.map(|()| Sample { draw, planes });
-            self.lock().samples.insert(position, sample);
+            self.lock().samples.insert(n, sample);
             self.ready.notify_one();
         }
     }
 
-    /// The next position to load, once the window has room; `None` when the loader is dropped.
+    /// The next sample to load, once the window has room; `None` when the loader is dropped.
     fn claim(&self) -> Option<(u64, Draw)> {
         let mut state = self.lock();
         while !state.stopped && state.claim >= state.limit {
@@ -196,17 +231,17 @@ impl Shared {
         if state.stopped {
             return None;
         }
-        let position = state.claim;
+        let n = state.claim;
         state.claim += 1;
-        let draw = state.order.at(position);
-        Some((position, draw))
+        let draw = state.order.at(self.position(n));
+        Some((n, draw))
     }
 
-    /// Waits for the sample at `position`, the next in order, and moves the window by one.
-    fn take(&self, position: u64) -> Result<Sample, DataError> {
+    /// Waits for sample number `n`, the next in order, and moves the window by one.
+    fn take(&self, n: u64) -> Result<Sample, DataError> {
         let mut state = self.lock();
         loop {
-            if let Some(sample) = state.samples.remove(&position) {
+            if let Some(sample) = state.samples.remove(&n) {
                 state.limit += 1;
                 self.room.notify_one();
                 return sample;
@@ -229,7 +264,7 @@ mod tests {
     }
 
     fn loader(workers: usize, position: u64) -> Loader {
-        let options = LoaderOptions { seed: 5, flip: true, workers, position };
+        let options = LoaderOptions { seed: 5, flip: true, workers, position, share: Share::WHOLE };
         Loader::new(eleven(), options).unwrap()
     }
 
@@ -269,6 +304,24 @@ mod tests {
     }
 
     #[test]
+    fn shares_are_the_stream_cut_into_pieces() {
+        let (whole, sample) = (loader(1, 3).next_batch(30).unwrap(), eleven().sample_len());
+        // Of every ten samples the first four, and the last six.
+        for (first, count) in [(0, 4), (4, 6)] {
+            let share = Share { batch: 10, first, count };
+            let options = LoaderOptions { seed: 5, flip: true, workers: 2, position: 3, share };
+            let mut loader = Loader::new(eleven(), options).unwrap();
+            for step in 0..3 {
+                let batch = loader.next_batch(count as usize).unwrap();
+                let at = (step * 10 + first) as usize;
+                assert_eq!(batch.position, 3 + at as u64);
+                assert_eq!(batch.ids, whole.ids[at..at + count as usize]);
+                assert_eq!(batch.x, whole.x[at * sample..(at + count as usize) * sample]);
+            }
+        }
+    }
+
+    #[test]
     fn batches_run_on_over_epochs_and_lose_no_image() {
         let mut loader = loader(2, 0);
         let mut seen = [0; 11];
@@ -303,7 +356,8 @@ mod tests {
         }
         std::fs::write(root.path().join("3.png"), "broken").unwrap();
         let dataset = Arc::new(Dataset::folder(root.path(), 4, 1).unwrap());
-        let options = LoaderOptions { seed: 0, flip: false, workers: 2, position: 0 };
+        let options =
+            LoaderOptions { seed: 0, flip: false, workers: 2, position: 0, share: Share::WHOLE };
         let mut loader = Loader::new(dataset, options).unwrap();
         let error = loader.next_batch(6).unwrap_err().to_string();
         assert!(error.contains("3.png") && error.contains("not a PNG"), "{error}");

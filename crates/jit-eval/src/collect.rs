@@ -55,6 +55,49 @@ impl Extractors {
     }
 }
 
+/// What the networks say of some images. It can travel from one process to another.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Part {
+    main: Extracted,
+    neighbours: Vec<f32>,
+    labels: Vec<u32>,
+    images: usize,
+}
+
+impl Part {
+    /// The number of images and of values of each kind as u64, then the values; all little-endian.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let values = [&self.main.features, &self.main.logits, &self.neighbours];
+        let lengths = values.map(Vec::len);
+        let mut bytes = Vec::new();
+        for length in [&[self.images, self.labels.len()][..], &lengths].concat() {
+            bytes.extend((length as u64).to_le_bytes());
+        }
+        bytes.extend(self.labels.iter().flat_map(|label| label.to_le_bytes()));
+        bytes.extend(values.into_iter().flatten().flat_map(|value| value.to_le_bytes()));
+        bytes
+    }
+
+    /// What [`Part::to_bytes`] wrote, or `None`.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (head, body) = bytes.split_at_checked(5 * 8)?;
+        let (head, _) = head.as_chunks::<8>();
+        let mut lengths = head.iter().map(|n| u64::from_le_bytes(*n) as usize);
+        let images = lengths.next()?;
+        let (mut words, tail) = body.as_chunks::<4>();
+        let mut next = || {
+            let (values, rest) = words.split_at_checked(lengths.next()?)?;
+            words = rest;
+            Some(values)
+        };
+        let floats = |values: &[[u8; 4]]| values.iter().map(|v| f32::from_le_bytes(*v)).collect();
+        let labels = next()?.iter().map(|v| u32::from_le_bytes(*v)).collect();
+        let main = Extracted { features: floats(next()?), logits: floats(next()?) };
+        let neighbours = floats(next()?);
+        (words.is_empty() && tail.is_empty()).then_some(Self { main, neighbours, labels, images })
+    }
+}
+
 /// Gathers features.
 pub struct Collector<'a> {
     extractors: &'a Extractors,
@@ -77,16 +120,32 @@ impl<'a> Collector<'a> {
     /// # Errors
     /// Images that an extractor does not take, a cache that cannot be written.
     pub fn push(&mut self, chunk: Chunk<'_>) -> Result<(), EvalError> {
-        let said = self.ask(&*self.extractors.main, chunk.images)?;
-        self.main.features.extend(said.features);
-        self.main.logits.extend(said.logits);
-        if let Some(extractor) = &self.extractors.neighbours {
-            let said = self.ask(&**extractor, chunk.images)?;
-            self.neighbours.extend(said.features);
-        }
-        self.labels.extend(chunk.labels.unwrap_or_default());
-        self.images += chunk.images.batch;
+        let part = self.look(chunk)?;
+        self.add(part);
         Ok(())
+    }
+
+    /// What the networks say of images, without adding them.
+    ///
+    /// # Errors
+    /// As [`Collector::push`].
+    pub fn look(&self, chunk: Chunk<'_>) -> Result<Part, EvalError> {
+        let main = self.ask(&*self.extractors.main, chunk.images)?;
+        let neighbours = match &self.extractors.neighbours {
+            Some(extractor) => self.ask(&**extractor, chunk.images)?.features,
+            None => Vec::new(),
+        };
+        let labels = chunk.labels.unwrap_or_default().to_vec();
+        Ok(Part { main, neighbours, labels, images: chunk.images.batch })
+    }
+
+    /// Adds what was said of further images.
+    pub fn add(&mut self, part: Part) {
+        self.main.features.extend(part.main.features);
+        self.main.logits.extend(part.main.logits);
+        self.neighbours.extend(part.neighbours);
+        self.labels.extend(part.labels);
+        self.images += part.images;
     }
 
     fn ask(&self, extractor: &dyn Extractor, images: Images<'_>) -> Result<Extracted, EvalError> {
@@ -162,6 +221,22 @@ mod tests {
             let features =
                 (0..images.batch).flat_map(|i| (0..3).map(move |c| colour(i, c))).collect();
             Ok(Extracted { features, logits: Vec::new() })
+        }
+    }
+
+    #[test]
+    fn parts_travel_as_bytes() {
+        let part = Part {
+            main: Extracted { features: vec![1.0, -2.5], logits: vec![0.25] },
+            neighbours: vec![3.0],
+            labels: vec![7, 8],
+            images: 2,
+        };
+        let bytes = part.to_bytes();
+        assert_eq!(Part::from_bytes(&bytes), Some(part));
+        assert_eq!(Part::from_bytes(&Part::default().to_bytes()), Some(Part::default()));
+        for cut in [0, 39, 40, bytes.len() - 1] {
+            assert_eq!(Part::from_bytes(&bytes[..cut]), None, "{cut}");
         }
     }
 

@@ -22,7 +22,7 @@ pub mod source;
 mod stats;
 
 pub use cache::Cache;
-pub use collect::{Collector, Extractors};
+pub use collect::{Collector, Extractors, Part};
 pub use error::EvalError;
 pub use evaluate::{
     Metric, Options, Reference, Report, Sample, Score, class_accuracy, evaluate, metric_name,

@@ -135,13 +135,31 @@ impl Source {
         fit: Option<Fit>,
         each: &mut dyn FnMut(Chunk<'_>) -> Result<(), EvalError>,
     ) -> Result<(), EvalError> {
+        self.for_each_of(fit, &|_| true, each)
+    }
+
+    /// The same for those chunks whose number is `wanted`; others are not even decoded.
+    ///
+    /// # Errors
+    /// As [`Source::for_each`].
+    pub fn for_each_of(
+        &self,
+        fit: Option<Fit>,
+        wanted: &dyn Fn(usize) -> bool,
+        each: &mut dyn FnMut(Chunk<'_>) -> Result<(), EvalError>,
+    ) -> Result<(), EvalError> {
         match &self.content {
-            Content::Folder { files, labelled } => self.folder(files, *labelled, fit, each),
+            Content::Folder { files, labelled } => self.folder(files, *labelled, fit, wanted, each),
             Content::Archive { npz, shape, labels } => {
-                self.archive(npz, *shape, labels.as_deref(), fit, each)
+                self.archive(npz, *shape, labels.as_deref(), fit, wanted, each)
             }
-            Content::Digits(split) => self.digits(*split, fit, each),
+            Content::Digits(split) => self.digits(*split, fit, wanted, each),
         }
+    }
+
+    /// Number of chunks.
+    pub fn chunks(&self) -> usize {
+        self.len().div_ceil(CHUNK)
     }
 
     fn folder(
@@ -149,10 +167,11 @@ impl Source {
         files: &[FileEntry],
         labelled: bool,
         fit: Option<Fit>,
+        wanted: &dyn Fn(usize) -> bool,
         each: &mut dyn FnMut(Chunk<'_>) -> Result<(), EvalError>,
     ) -> Result<(), EvalError> {
         let mut all = Sizes { path: &self.path, first: None };
-        for files in files.chunks(CHUNK) {
+        for (_, files) in files.chunks(CHUNK).enumerate().filter(|(i, _)| wanted(*i)) {
             let rasters = files
                 .par_iter()
                 .map(|file| Ok(fitted(decode_file(&self.path.join(&file.path))?, fit)))
@@ -172,6 +191,7 @@ impl Source {
         [n, height, width, channels]: [usize; 4],
         labels: Option<&[u32]>,
         fit: Option<Fit>,
+        wanted: &dyn Fn(usize) -> bool,
         each: &mut dyn FnMut(Chunk<'_>) -> Result<(), EvalError>,
     ) -> Result<(), EvalError> {
         let mut buffer = vec![0; CHUNK.min(n) * height * width * channels];
@@ -180,6 +200,9 @@ impl Source {
                 let count = CHUNK.min(n - first);
                 let bytes = &mut buffer[..count * height * width * channels];
                 source.read_exact(bytes)?;
+                if !wanted(first / CHUNK) {
+                    continue;
+                }
                 let rasters: Vec<Raster> = bytes
                     .par_chunks(height * width * channels)
                     .filter_map(|image| Raster::new(width, height, channels, image.to_vec()))
@@ -198,6 +221,7 @@ impl Source {
         &self,
         split: Split,
         fit: Option<Fit>,
+        wanted: &dyn Fn(usize) -> bool,
         each: &mut dyn FnMut(Chunk<'_>) -> Result<(), EvalError>,
     ) -> Result<(), EvalError> {
         // Digits of 32 pixels have a margin, in training as here; squashing starts from 28.
@@ -207,7 +231,7 @@ impl Source {
         };
         let dataset = Dataset::digits(split, size, 1)?;
         let ids: Vec<usize> = (0..dataset.len()).collect();
-        for ids in ids.chunks(CHUNK) {
+        for (_, ids) in ids.chunks(CHUNK).enumerate().filter(|(i, _)| wanted(*i)) {
             let load = |&i: &usize| {
                 let mut plane = vec![0; dataset.sample_len()];
                 dataset.load(i, &mut plane)?;

@@ -5,7 +5,7 @@ use crate::config::ModelConfig;
 use crate::device::{Device, Diffusion};
 use crate::dropout::DropoutKeys;
 use crate::flow::Guided;
-use crate::net::{Keep, Mode, Net, Rope};
+use crate::net::{Finished, Keep, Mode, Net, Rope};
 use crate::objective::{Auxiliary, ObjectiveConfig, RotationKind};
 use crate::params::{Grads, Params, Registry};
 use crate::sampler::{SampleConfig, Sampler};
@@ -104,7 +104,7 @@ impl<D: Device> Denoiser<D> {
     pub fn losses(&self, dev: &D, p: &Params<D>, batch: Batch<'_>) -> Losses<D::Tensor> {
         let mut none = Grads::zeros(dev, &Registry::default());
         let mode = Mode { keep: Keep::Nothing, ..Mode::default() };
-        self.pass(dev, p, &mut none, batch, None, mode)
+        self.pass(dev, p, &mut none, batch, None, mode, &mut |_, _| {})
     }
 
     /// The losses of a micro-batch; adds the gradient of `Σ_b weight[b]·(L_diff,b + λ·L_aux,b)`.
@@ -120,7 +120,22 @@ impl<D: Device> Denoiser<D> {
         weight: &[f32],
         mode: Mode<'_>,
     ) -> Losses<D::Tensor> {
-        self.pass(dev, p, g, batch, Some(weight), mode)
+        self.pass(dev, p, g, batch, Some(weight), mode, &mut |_, _| {})
+    }
+
+    /// As [`Denoiser::losses_and_grads`] for the last micro-batch of a step: `finished` hears which
+    /// gradients, the heads' among them, are final while those of earlier layers are still computed.
+    pub fn losses_and_final_grads(
+        &self,
+        dev: &D,
+        p: &Params<D>,
+        g: &mut Grads<D>,
+        batch: Batch<'_>,
+        weight: &[f32],
+        mode: Mode<'_>,
+        finished: Finished<'_, D>,
+    ) -> Losses<D::Tensor> {
+        self.pass(dev, p, g, batch, Some(weight), mode, finished)
     }
 
     fn pass(
@@ -131,6 +146,7 @@ impl<D: Device> Denoiser<D> {
         batch: Batch<'_>,
         weight: Option<&[f32]>,
         mode: Mode<'_>,
+        finished: Finished<'_, D>,
     ) -> Losses<D::Tensor> {
         let c = self.net.config();
         let shape = [batch.t.len(), c.channels, c.image_size, c.image_size];
@@ -164,10 +180,14 @@ impl<D: Device> Denoiser<D> {
         });
         if let Some(doutput) = &doutput {
             let dfeature = auxiliary.as_ref().and_then(|(_, d)| d.as_ref());
-            self.net.backward(dev, p, g, &self.rope, saved, Some(doutput), dfeature);
+            // With a second pass nothing is final before that one adds its part.
+            let mut not_yet = |_: &Grads<D>, _| {};
+            let finished: Finished<'_, D> =
+                if head.is_none() || shares_pass { &mut *finished } else { &mut not_yet };
+            self.net.backward(dev, p, g, &self.rope, saved, Some(doutput), dfeature, finished);
         }
         if let (Some(head), false) = (head, shares_pass) {
-            auxiliary = Some(self.second_pass(dev, p, g, head, &z, batch, weight, mode));
+            auxiliary = Some(self.second_pass(dev, p, g, head, &z, batch, weight, mode, finished));
         }
         let auxiliary = auxiliary.map(|(losses, _)| losses);
         Losses { diffusion, output, z, auxiliary }
@@ -209,6 +229,7 @@ impl<D: Device> Denoiser<D> {
         batch: Batch<'_>,
         weight: Option<&[f32]>,
         mode: Mode<'_>,
+        finished: Finished<'_, D>,
     ) -> (AuxLosses<D::Tensor>, Option<D::Tensor>) {
         let z_rotated = dev.rot90(z, batch.rotation);
         let keys = mode.dropout.map(|keys| DropoutKeys { pass: 1, ..keys.clone() });
@@ -218,7 +239,7 @@ impl<D: Device> Denoiser<D> {
         let feature = self.net.feature(dev, &saved);
         let (losses, dfeature) = self.auxiliary(dev, p, g, head, feature, batch, weight);
         if let Some(dfeature) = &dfeature {
-            self.net.backward(dev, p, g, &self.rope, saved, None, Some(dfeature));
+            self.net.backward(dev, p, g, &self.rope, saved, None, Some(dfeature), finished);
         }
         (AuxLosses { z_rotated: Some(z_rotated), ..losses }, dfeature)
     }

@@ -86,6 +86,11 @@ pub trait Device: Send + Sync {
     fn upload(&self, data: &[f32], shape: &[usize]) -> Self::Tensor;
     /// Copies a tensor to the host.
     fn download(&self, x: &Self::Tensor) -> Vec<f32>;
+    /// Copies host data into a tensor of as many elements.
+    fn assign(&self, x: &mut Self::Tensor, data: &[f32]) {
+        let shape = self.shape(x).to_vec();
+        *x = self.upload(data, &shape);
+    }
     /// A tensor of zeros.
     fn zeros(&self, shape: &[usize]) -> Self::Tensor;
     /// Sets every element to zero.

@@ -21,8 +21,14 @@ pub struct Net {
     class_table: ParamId,
     context_positions: Option<ParamId>,
     blocks: Vec<Block>,
+    /// Index in the registry of each block's first parameter, and last of the final layer's.
+    starts: Vec<usize>,
     final_layer: FinalLayer,
 }
+
+/// Hears from a backward pass: the gradients of all parameters from this index in the registry on
+/// are final, nothing adds to them any more.
+pub type Finished<'a, D> = &'a mut dyn FnMut(&Grads<D>, usize);
 
 /// The rotary tables on a device, without and with the class tokens: `[2, N, D/H]`.
 pub struct Rope<T> {
@@ -76,6 +82,7 @@ impl Net {
         let mut r = Registry::default();
         let dim = config.hidden_size;
         let (rows, context) = (config.num_classes + 1, config.in_context_len);
+        let mut starts = Vec::with_capacity(config.depth + 1);
         Self {
             patch_embed: PatchEmbed::new(&mut r, config),
             time_embed: TimeEmbed::new(&mut r, dim),
@@ -88,8 +95,15 @@ impl Net {
                 r.add("net.in_context_posemb".into(), &[1, context, dim], Init::Normal(0.02))
             }),
             blocks: (0..config.depth)
-                .map(|i| Block::new(&mut r, &format!("net.blocks.{i}"), config))
+                .map(|i| {
+                    starts.push(r.specs().len());
+                    Block::new(&mut r, &format!("net.blocks.{i}"), config)
+                })
                 .collect(),
+            starts: {
+                starts.push(r.specs().len());
+                starts
+            },
             final_layer: FinalLayer::new(&mut r, config),
             config: config.clone(),
             registry: r,
@@ -186,6 +200,9 @@ impl Net {
 
     /// Adds every parameter's gradient after a pass that kept the blocks, given those of the output image and of the feature
     /// (either may be absent: a pass that only the auxiliary loss sees has no image gradient).
+    ///
+    /// Parameters are declared in the order of the forward pass, so that their gradients become final from
+    /// the last to the first; `finished` hears of it after the final layer, after each block, and at the end.
     pub fn backward<D: Device>(
         &self,
         dev: &D,
@@ -195,6 +212,7 @@ impl Net {
         saved: Saved<D::Tensor>,
         dimage: Option<&D::Tensor>,
         dfeature: Option<&D::Tensor>,
+        finished: Finished<'_, D>,
     ) {
         let mut dcondition = dev.zeros(dev.shape(&saved.c));
         let tokens = FinalLayer::input(&saved.final_layer);
@@ -210,6 +228,7 @@ impl Net {
             ),
             None => dev.zeros(dev.shape(tokens)),
         };
+        finished(g, self.starts[self.blocks.len()]);
         if let Some(dfeature) = dfeature {
             dev.mean_tokens_grad(dfeature, &mut dx);
         }
@@ -225,6 +244,7 @@ impl Net {
                 SavedBlock::Input(x) => layer.forward(&inputs, x).1,
             };
             dx = layer.backward(&inputs, g, &block, dx, &mut dcondition);
+            finished(g, self.starts[i]);
             if let Some(positions) = self.context_positions
                 && i == self.config.in_context_start
             {
@@ -239,6 +259,7 @@ impl Net {
         let dc = dev.silu_grad(&saved.c, &dcondition);
         self.time_embed.backward(dev, p, g, &saved.time_embed, &dc);
         dev.gather_rows_grad(&dc, &saved.labels, g.get_mut(self.class_table));
+        finished(g, 0);
     }
 
     /// The class tokens `[B, context, D]`, if they enter before block `i`.

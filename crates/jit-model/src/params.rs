@@ -140,6 +140,11 @@ impl<D: Device> Grads<D> {
         self.tensors.iter()
     }
 
+    /// All gradients in registry order, to write.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut D::Tensor> {
+        self.tensors.iter_mut()
+    }
+
     /// Copies every gradient to the host, in registry order.
     pub fn download(&self, device: &D) -> Vec<Vec<f32>> {
         self.tensors.iter().map(|t| device.download(t)).collect()

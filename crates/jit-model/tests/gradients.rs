@@ -257,3 +257,45 @@ fn micro_batches_add_up_to_the_whole_batch() {
         assert!(error <= 2e-6 * largest.max(1e-6), "{}: {error} of {largest}", spec.name);
     }
 }
+
+#[test]
+fn what_is_said_to_be_final_is_final() {
+    let with = |auxiliary, rotation| ObjectiveConfig {
+        auxiliary,
+        rotation,
+        auxiliary_weight: 0.5,
+        ..ObjectiveConfig::default()
+    };
+    for objective in [
+        ObjectiveConfig::default(),
+        with(Auxiliary::Time, RotationKind::InPlace),
+        with(Auxiliary::Rotation, RotationKind::InPlace),
+        with(Auxiliary::Rotation, RotationKind::SecondPass),
+    ] {
+        let case = Case::new(&model(), &objective);
+        let registry = case.denoiser.registry();
+        let params = Params::upload(&Cpu::F32, registry, &case.values);
+        let mut grads = Grads::zeros(&Cpu::F32, registry);
+        let mut said: Vec<(usize, Vec<Vec<f32>>)> = Vec::new();
+        let (batch, mode, weights) = (case.batch(), case.mode(), Case::weights());
+        let mut hear = |g: &Grads<Cpu>, first: usize| said.push((first, g.download(&Cpu::F32)));
+        case.denoiser.losses_and_final_grads(
+            &Cpu::F32,
+            &params,
+            &mut grads,
+            batch,
+            &weights,
+            mode,
+            &mut hear,
+        );
+        // After the final layer, each block, and the rest.
+        let firsts: Vec<usize> = said.iter().map(|(first, _)| *first).collect();
+        assert_eq!(firsts.len(), model().depth + 2);
+        assert!(firsts.is_sorted_by(|a, b| a > b) && firsts.last() == Some(&0), "{firsts:?}");
+        let end = grads.download(&Cpu::F32);
+        assert_eq!(end, case.gradients().1, "listening changes nothing");
+        for (first, then) in &said {
+            assert!(then[*first..] == end[*first..], "{objective:?}: {first} was not final");
+        }
+    }
+}

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use jit_core::files::FileError;
 use jit_data::DataError;
-use jit_eval::EvalError;
 use jit_model::fusion::FusionError;
 use jit_train::TrainError;
 use jit_train::compatibility::Difference;
@@ -145,7 +144,7 @@ pub enum StudyError {
     },
     /// Images cannot be judged.
     #[error(transparent)]
-    Eval(#[from] EvalError),
+    Eval(Box<TrainError>),
     /// The images cannot be had.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -9,7 +9,7 @@ use jit_train::checkpoint::{Checkpoint, latest};
 use jit_train::config::Role;
 use jit_train::evaluation::EvalReport;
 use jit_train::pair::Pair;
-use jit_train::{TrainError, samples};
+use jit_train::{Alone, TrainError, samples};
 
 use crate::clock::now;
 use crate::error::StudyError;
@@ -45,8 +45,8 @@ impl<D: Device> Study<'_, D> {
             let judged = pair.evaluate(judge, row.fusion(), stop).map_err(failed)?;
             let Some(report) = judged else { return Ok(None) };
             let (sampler, grid) = (pair.sampler(row.fusion()), format!("seed-{}.png", row.seed));
-            let drawn = samples::draw(&sampler, config, stop).map_err(TrainError::from);
-            let Some(drawn) = drawn.map_err(failed)? else { return Ok(None) };
+            let drawn = samples::draw(&Alone, &sampler, config, stop).map_err(failed)?;
+            let Some(drawn) = drawn.here() else { return Ok(None) };
             let folder = layout::fused_folder(&self.dir, &row.cell);
             write_bytes_atomic(&folder.join(&grid), &drawn.png)?;
             evaluations.push(Evaluation {

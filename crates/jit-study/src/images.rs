@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use jit_data::{DataConfig, Dataset};
-use jit_train::RunConfig;
 use jit_train::evaluation::Evaluation;
+use jit_train::{Alone, RunConfig};
 
 use crate::error::StudyError;
 
@@ -52,7 +52,11 @@ impl Images {
         let (key, count) = (Key::of(config), config.train.eval_count);
         let kept = match self.judge.take() {
             Some(kept) if kept.0 == key && kept.1 == count => kept,
-            _ => (key, count, Evaluation::new(config, self.of(config)?.as_ref())?),
+            _ => {
+                let dataset = self.of(config)?;
+                let judge = Evaluation::new(&Alone, config, &dataset);
+                (key, count, judge.map_err(|error| StudyError::Eval(Box::new(error)))?)
+            }
         };
         Ok(&self.judge.insert(kept).2)
     }

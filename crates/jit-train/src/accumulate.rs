@@ -1,7 +1,7 @@
 //! The gradient of one micro-batch, added to those before it.
 
 use jit_model::denoiser::Batch;
-use jit_model::net::Mode;
+use jit_model::net::{Finished, Mode};
 use jit_model::{Denoiser, Device, Grads, Params};
 
 /// The losses of each image of a micro-batch.
@@ -32,17 +32,18 @@ impl<T> MicroLosses<T> {
 /// Adds the gradient of `Σ_b (L_diff,b + λ·L_aux,b) / images` over a micro-batch to `grads`.
 ///
 /// With `images` the size of the global batch the sum over its micro-batches is the gradient of the
-/// mean over all of it, whatever their sizes.
+/// mean over all of it, whatever their sizes. `finished` hears which gradients this pass adds to no more.
 pub fn accumulate<D: Device>(
     dev: &D,
     denoiser: &Denoiser<D>,
     params: &Params<D>,
     grads: &mut Grads<D>,
-    batch: Batch<'_>,
-    images: usize,
+    (batch, images): (Batch<'_>, usize),
     mode: Mode<'_>,
+    finished: Finished<'_, D>,
 ) -> MicroLosses<D::Tensor> {
     let weight = vec![1.0 / images as f32; batch.t.len()];
-    let losses = denoiser.losses_and_grads(dev, params, grads, batch, &weight, mode);
+    let losses =
+        denoiser.losses_and_final_grads(dev, params, grads, batch, &weight, mode, finished);
     MicroLosses { diffusion: losses.diffusion, auxiliary: losses.auxiliary.map(|aux| aux.loss) }
 }

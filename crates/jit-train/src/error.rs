@@ -9,12 +9,27 @@ use jit_eval::EvalError;
 use jit_model::fusion::Mismatch;
 use jit_model::weights::WeightsError;
 
+use crate::communicator::CommunicationError;
 use crate::compatibility::Difference;
 use crate::config::ConfigError;
 
 /// Why a run cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
+    /// The processes of a run cannot talk, or are not alike.
+    #[error(transparent)]
+    Communication(#[from] CommunicationError),
+    /// There is not an image in a step for each process.
+    #[error(
+        "train.global_batch = {images}: {processes} processes cannot share {images} images a step; \
+         start {images} processes or fewer, or raise train.global_batch"
+    )]
+    TooManyProcesses {
+        /// The processes.
+        processes: usize,
+        /// Images in a step.
+        images: usize,
+    },
     /// The configuration makes no sense.
     #[error(transparent)]
     Config(#[from] ConfigError),

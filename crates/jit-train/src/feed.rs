@@ -1,10 +1,11 @@
 //! A background thread that has the next micro-batch ready: images, noise and times.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-use jit_data::{DataError, Dataset, Loader, LoaderOptions};
+use jit_data::{DataError, Dataset, Loader, LoaderOptions, Share};
 use jit_model::objective::Draw;
 
 use crate::config::RunConfig;
@@ -21,6 +22,8 @@ pub struct Micro {
     pub ids: Vec<u32>,
     /// Noise, times, labels and rotations.
     pub draw: Draw,
+    /// Whether it is the last of this process's share of the global batch.
+    pub last: bool,
 }
 
 /// Micro-batches waiting for the network, besides the one being prepared. One suffices: preparing
@@ -35,28 +38,36 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Starts to prepare the steps `steps` (counted from 0) of a run.
+    /// Starts to prepare the images `share` of the global batch of each of the steps `steps` (counted
+    /// from 0) of a run. Others are not even read.
     ///
     /// # Errors
     /// [`TrainError::Thread`] or [`TrainError::Data`] when the threads cannot be started.
     pub fn start(
         config: &RunConfig,
         dataset: &Arc<Dataset>,
-        steps: std::ops::Range<u64>,
+        steps: Range<u64>,
+        share: Range<usize>,
     ) -> Result<Self, TrainError> {
         let options = LoaderOptions {
             seed: config.train.seed,
             flip: config.data.flip,
             workers: config.data.worker_threads(),
             position: steps.start * config.train.global_batch as u64,
+            share: Share {
+                batch: config.train.global_batch as u64,
+                first: share.start as u64,
+                count: share.len() as u64,
+            },
         };
         let mut loader = Loader::new(Arc::clone(dataset), options)?;
         let config = config.clone();
         let (sender, ready) = sync_channel(WAITING);
         let prepare = move || {
             for step in steps {
-                for (first, count) in micro_batches(&config) {
-                    let micro = prepare(&config, &mut loader, step, first, count);
+                for images in micro_batches(&config, &share) {
+                    let last = images.end == share.end;
+                    let micro = prepare(&config, &mut loader, step, images, last);
                     let failed = micro.is_err();
                     // Nobody receives any more once the feed is dropped.
                     if sender.send(micro).is_err() || failed {
@@ -90,19 +101,20 @@ impl Drop for Feed {
     }
 }
 
-/// (first image, number of images) of each micro-batch; the last may be smaller.
-fn micro_batches(config: &RunConfig) -> impl Iterator<Item = (usize, usize)> {
-    let (global, micro) = (config.train.global_batch, config.train.micro_batch());
-    (0..global).step_by(micro).map(move |first| (first, micro.min(global - first)))
+/// The images of each micro-batch of a share; the last may be fewer.
+fn micro_batches(config: &RunConfig, share: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let (end, micro) = (share.end, config.train.micro_batch());
+    share.clone().step_by(micro).map(move |first| first..end.min(first + micro))
 }
 
 fn prepare(
     config: &RunConfig,
     loader: &mut Loader,
     step: u64,
-    first: usize,
-    count: usize,
+    images: Range<usize>,
+    last: bool,
 ) -> Result<Micro, DataError> {
+    let (first, count) = (images.start, images.len());
     let images = loader.next_batch(count)?;
     let labels = match loader.dataset().num_classes() {
         0 => vec![config.model.null_class(); count],
@@ -110,7 +122,7 @@ fn prepare(
     };
     let (objective, model, seed) = (&config.objective, &config.model, config.train.seed);
     let draw = Draw::new(objective, model, seed, step, first as u64, &labels);
-    Ok(Micro { first, x: images.x, ids: images.ids, draw })
+    Ok(Micro { first, x: images.x, ids: images.ids, draw, last })
 }
 
 #[cfg(test)]
@@ -125,7 +137,7 @@ mod tests {
         config.train.batch_size = 12;
         let dataset = digits(&config);
         assert_eq!(dataset.len(), 80);
-        let mut feed = Feed::start(&config, &dataset, 0..5).unwrap();
+        let mut feed = Feed::start(&config, &dataset, 0..5, 0..32).unwrap();
         let mut seen = Vec::new();
         let mut sizes = Vec::new();
         for _ in 0..15 {
@@ -146,12 +158,36 @@ mod tests {
     fn a_later_start_delivers_the_same() {
         let config = small();
         let dataset = digits(&config);
-        let mut from_start = Feed::start(&config, &dataset, 0..9).unwrap();
-        let mut from_third = Feed::start(&config, &dataset, 3..9).unwrap();
+        let mut from_start = Feed::start(&config, &dataset, 0..9, 0..32).unwrap();
+        let mut from_third = Feed::start(&config, &dataset, 3..9, 0..32).unwrap();
         for _ in 0..3 {
             from_start.next_micro().unwrap();
         }
         let (a, b) = (from_start.next_micro().unwrap(), from_third.next_micro().unwrap());
         assert_eq!((a.ids, a.x, a.draw), (b.ids, b.x, b.draw));
+    }
+
+    #[test]
+    fn shares_are_the_global_batch_cut_into_pieces() {
+        let config = small();
+        let dataset = digits(&config);
+        let mut whole = Feed::start(&config, &dataset, 2..4, 0..32).unwrap();
+        let mut parts = [0..11, 11..22, 22..32]
+            .map(|share| Feed::start(&config, &dataset, 2..4, share).unwrap());
+        for _ in 0..2 {
+            let whole = whole.next_micro().unwrap();
+            let parts = parts.each_mut().map(|feed| feed.next_micro().unwrap());
+            assert_eq!(
+                parts.each_ref().map(|part| (part.first, part.last)),
+                [(0, true), (11, true), (22, true)]
+            );
+            let joined =
+                |f: fn(&Micro) -> &[f32]| parts.iter().flat_map(f).copied().collect::<Vec<f32>>();
+            assert_eq!(joined(|part| &part.x), whole.x);
+            assert_eq!(joined(|part| &part.draw.noise), whole.draw.noise);
+            assert_eq!(joined(|part| &part.draw.t), whole.draw.t);
+            let labels = parts.iter().flat_map(|part| part.draw.labels.clone());
+            assert_eq!(labels.collect::<Vec<_>>(), whole.draw.labels);
+        }
     }
 }

@@ -44,6 +44,7 @@ impl Journal {
             ("speed/images_per_second", report.images_per_second),
             ("speed/data_wait", report.data_wait),
         ];
+        scalars.extend(report.merge_wait.map(|seconds| ("speed/merge_wait", seconds)));
         scalars.extend(report.auxiliary.map(|loss| ("train/auxiliary", loss)));
         if let Some(partner) = &report.partner {
             scalars.push(("partner/loss", partner.loss));

@@ -5,15 +5,18 @@ use jit_model::denoiser::Batch;
 use jit_model::dropout::DropoutKeys;
 use jit_model::init::initial_values;
 use jit_model::net::{Keep, Mode};
+use jit_model::params::Registry;
 use jit_model::{Denoiser, Device, Grads, ModelConfig, Params, SampleConfig, Sampler};
 
 use crate::accumulate::{MicroLosses, accumulate};
 use crate::checkpoint::{Checkpoint, Learned};
+use crate::communicator::{CommunicationError, Communicator};
 use crate::config::{Role, RunConfig, TrainConfig};
 use crate::error::TrainError;
 use crate::feed::Micro;
 use crate::observer::{Losses, T_BINS};
-use crate::optimizer::Optimizer;
+use crate::optimizer::{Optimizer, OptimizerState};
+use crate::reduce::Reducer;
 use crate::tally::Tally;
 
 /// One network in training. Nothing that it does depends on another, so that it ends in the same
@@ -24,18 +27,46 @@ pub struct Learner<D: Device> {
     params: Params<D>,
     grads: Grads<D>,
     optimizer: Optimizer<D>,
-    /// Times and losses of each micro-batch of the step in progress.
-    micros: Vec<(Vec<f32>, MicroLosses<D::Tensor>)>,
+    /// The losses of the step in progress.
+    lost: Lost<D>,
+    /// Sums of its gradients over all processes that are on their way.
+    reducer: Option<Reducer>,
+}
+
+/// The losses of a step.
+enum Lost<D: Device> {
+    /// First image, times and losses of each micro-batch, perhaps still on their way from the device.
+    Micros(Vec<(usize, Vec<f32>, MicroLosses<D::Tensor>)>),
+    /// Those of all processes.
+    Merged(Tally),
 }
 
 /// What a step has found, perhaps still on its way from the device.
 pub struct Found<D: Device> {
     role: Role,
-    micros: Vec<(Vec<f32>, MicroLosses<D::Tensor>)>,
+    lost: Lost<D>,
+    /// Images of the global batch.
+    images: usize,
     /// λ of the auxiliary loss.
     auxiliary_weight: f64,
     /// The norm of the gradient.
     norm: D::Norm,
+}
+
+impl<D: Device> Lost<D> {
+    /// As numbers, waiting for them if need be.
+    fn tally(&self, dev: &D, images: usize) -> Tally {
+        match self {
+            Lost::Merged(tally) => tally.clone(),
+            Lost::Micros(micros) => {
+                let mut tally = Tally::new(images);
+                for (first, t, losses) in micros {
+                    tally.add(*first, t, &losses.read(dev));
+                }
+                tally
+            }
+        }
+    }
 }
 
 impl<D: Device> Found<D> {
@@ -47,10 +78,7 @@ impl<D: Device> Found<D> {
     /// The losses, waiting for them if need be, and the number of images with t in each tenth of
     /// [0, 1].
     pub fn read(&self, dev: &D) -> (Losses, [u64; T_BINS]) {
-        let mut tally = Tally::default();
-        for (t, losses) in &self.micros {
-            tally.add(t, &losses.read(dev));
-        }
+        let tally = self.lost.tally(dev, self.images);
         let auxiliary = tally.auxiliary();
         let (loss_by_t, images_by_t) = tally.by_t();
         let losses = Losses {
@@ -65,19 +93,20 @@ impl<D: Device> Found<D> {
 }
 
 impl<D: Device> Learner<D> {
-    /// Initialises the weights, or restores everything from a checkpoint.
+    /// Initialises the weights, or restores everything from a checkpoint, which process 0 alone reads.
     fn new(
         dev: &D,
         (role, model): (Role, &ModelConfig),
         config: &RunConfig,
-        resume: Option<&Checkpoint>,
+        resume: Resume<'_>,
     ) -> Result<Self, TrainError> {
         let denoiser = Denoiser::new(dev, model, &config.objective);
         let registry = denoiser.registry();
-        let (params, optimizer) = match resume {
-            Some(checkpoint) => {
-                let params = Params::upload(dev, registry, &checkpoint.weights(role, registry)?);
-                let state = checkpoint.optimizer(role, registry)?;
+        let (params, optimizer) = match resume.step {
+            Some(step) => {
+                let weights = resume.values(|checkpoint| checkpoint.weights(role, registry))?;
+                let state = resume.optimizer(role, registry, step, config)?;
+                let params = Params::upload(dev, registry, &weights);
                 (params, Optimizer::restore(dev, registry, &state, &config.optim))
             }
             None => {
@@ -87,17 +116,26 @@ impl<D: Device> Learner<D> {
             }
         };
         let grads = Grads::zeros(dev, registry);
-        Ok(Self { role, denoiser, params, grads, optimizer, micros: Vec::new() })
+        let (lost, reducer) = (Lost::Micros(Vec::new()), None);
+        Ok(Self { role, denoiser, params, grads, optimizer, lost, reducer })
     }
 
     /// Forgets the gradient and the losses of the step before.
     pub fn begin_step(&mut self, dev: &D) {
         self.grads.clear(dev);
-        self.micros.clear();
+        self.lost = Lost::Micros(Vec::new());
     }
 
-    /// Adds a micro-batch of `step` to the gradient and to the losses.
-    pub fn accumulate(&mut self, dev: &D, micro: &Micro, train: &TrainConfig, step: u64) {
+    /// Adds a micro-batch of `step` to the gradient and to the losses. In the last one the sum over all
+    /// processes begins.
+    pub fn accumulate(
+        &mut self,
+        comm: &dyn Communicator,
+        dev: &D,
+        micro: &Micro,
+        train: &TrainConfig,
+        step: u64,
+    ) {
         let draw = &micro.draw;
         let first = micro.first as u64;
         let samples = (first..first + draw.t.len() as u64).collect();
@@ -113,15 +151,47 @@ impl<D: Device> Learner<D> {
         };
         let (params, grads) = (&self.params, &mut self.grads);
         let images = train.global_batch;
-        let losses = accumulate(dev, &self.denoiser, params, grads, batch, images, mode);
-        self.micros.push((draw.t.clone(), losses));
+        let reduces = micro.last && comm.size() > 1;
+        let mut reducer = reduces.then(|| Reducer::new(self.denoiser.registry()));
+        let mut finished = |grads: &Grads<D>, first: usize| {
+            if let Some(reducer) = &mut reducer {
+                reducer.finished(comm, dev, grads, first);
+            }
+        };
+        let losses =
+            accumulate(dev, &self.denoiser, params, grads, (batch, images), mode, &mut finished);
+        self.reducer = reducer;
+        if let Lost::Micros(micros) = &mut self.lost {
+            micros.push((micro.first, draw.t.clone(), losses));
+        }
+    }
+
+    /// Waits until gradient and losses are those of all processes.
+    ///
+    /// # Errors
+    /// [`TrainError::Communication`].
+    pub fn merge(
+        &mut self,
+        comm: &dyn Communicator,
+        dev: &D,
+        train: &TrainConfig,
+    ) -> Result<(), TrainError> {
+        if let Some(reducer) = self.reducer.take() {
+            let mut tally = self.lost.tally(dev, train.global_batch);
+            let losses = comm.start_sum(tally.take());
+            reducer.finish(dev, &mut self.grads)?;
+            tally.put(losses.wait()?);
+            self.lost = Lost::Merged(tally);
+        }
+        Ok(())
     }
 
     /// The losses of the step and the norm of its gradient.
-    pub fn found(&mut self, dev: &D) -> Found<D> {
+    pub fn found(&mut self, dev: &D, train: &TrainConfig) -> Found<D> {
         Found {
             role: self.role,
-            micros: std::mem::take(&mut self.micros),
+            lost: std::mem::replace(&mut self.lost, Lost::Micros(Vec::new())),
+            images: train.global_batch,
             auxiliary_weight: f64::from(self.denoiser.objective().auxiliary_weight),
             norm: self.optimizer.grad_norm(dev, &self.grads),
         }
@@ -133,10 +203,10 @@ impl<D: Device> Learner<D> {
         self.optimizer.step(dev, registry, &mut self.params, &self.grads, &found.norm, lr);
     }
 
-    /// Whether every weight is a finite number.
-    pub fn is_finite(&self, dev: &D) -> bool {
+    /// The norm of its weights: finite if all of them are.
+    pub fn norm(&self, dev: &D) -> f64 {
         let values: Vec<_> = self.params.iter().map(|w| dev.value(w)).collect();
-        dev.read_norm(&dev.norm(&values)).is_finite()
+        dev.read_norm(&dev.norm(&values))
     }
 
     /// What a checkpoint holds of it.
@@ -168,6 +238,61 @@ impl<D: Device> Learner<D> {
     }
 }
 
+/// Where a run goes on from. Process 0 has the checkpoint and tells the others what is in it.
+#[derive(Clone, Copy)]
+pub struct Resume<'a> {
+    /// The processes.
+    pub comm: &'a dyn Communicator,
+    /// The step of the checkpoint, if there is one.
+    pub step: Option<u64>,
+    /// The checkpoint, on process 0.
+    pub checkpoint: Option<&'a Checkpoint>,
+}
+
+impl Resume<'_> {
+    /// A value for each parameter, as `read` reads them on process 0.
+    fn values(
+        self,
+        read: impl FnOnce(&Checkpoint) -> Result<Vec<Vec<f32>>, TrainError>,
+    ) -> Result<Vec<Vec<f32>>, TrainError> {
+        let values = self.checkpoint.map(read).transpose()?.unwrap_or_default();
+        if self.comm.size() == 1 {
+            return Ok(values);
+        }
+        let count = self.comm.broadcast((values.len() as u64).to_le_bytes().into())?;
+        let count = <[u8; 8]>::try_from(count).map_err(|_| CommunicationError::Garbled(0))?;
+        let mut values = values.into_iter();
+        let mut next = |_| {
+            let bytes =
+                values.next().unwrap_or_default().iter().flat_map(|v| v.to_le_bytes()).collect();
+            let bytes = self.comm.broadcast(bytes)?;
+            let (chunks, _) = bytes.as_chunks::<4>();
+            Ok(chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+        };
+        (0..u64::from_le_bytes(count)).map(&mut next).collect()
+    }
+
+    /// The moments and averages of a network's optimizer.
+    fn optimizer(
+        self,
+        role: Role,
+        registry: &Registry,
+        step: u64,
+        config: &RunConfig,
+    ) -> Result<OptimizerState, TrainError> {
+        let state = self.checkpoint.map(|checkpoint| checkpoint.optimizer(role, registry));
+        let mut state = state.transpose()?.unwrap_or_default();
+        let average = |i: usize| {
+            let mine = state.averages.get_mut(i).map(std::mem::take);
+            self.values(|_| Ok(mine.unwrap_or_default()))
+        };
+        let averages = (0..config.optim.ema_decay.len()).map(average).collect::<Result<_, _>>()?;
+        let m = self.values(|_| Ok(std::mem::take(&mut state.m)))?;
+        let v = self.values(|_| Ok(std::mem::take(&mut state.v)))?;
+        Ok(OptimizerState { step, m, v, averages })
+    }
+}
+
 /// The networks of a run.
 pub struct Learners<D: Device> {
     first: Learner<D>,
@@ -185,11 +310,7 @@ impl<D: Device> Learners<D> {
     ///
     /// # Errors
     /// A checkpoint whose weights are not theirs.
-    pub fn new(
-        dev: &D,
-        config: &RunConfig,
-        resume: Option<&Checkpoint>,
-    ) -> Result<Self, TrainError> {
+    pub fn new(dev: &D, config: &RunConfig, resume: Resume<'_>) -> Result<Self, TrainError> {
         let learner = |role, model: &ModelConfig| Learner::new(dev, (role, model), config, resume);
         let partner = config.partner_model();
         Ok(Self {

@@ -3,6 +3,7 @@
 
 pub mod accumulate;
 pub mod checkpoint;
+pub mod communicator;
 pub mod compatibility;
 pub mod config;
 pub mod draw;
@@ -15,6 +16,7 @@ pub mod metrics;
 pub mod observer;
 pub mod optimizer;
 pub mod pair;
+pub mod reduce;
 pub mod replay;
 pub mod retention;
 pub mod run;
@@ -23,11 +25,13 @@ mod schedule;
 pub mod tally;
 pub mod tensorboard;
 mod trainer;
+pub mod turns;
 
 #[cfg(test)]
 mod testing;
 
+pub use communicator::{Alone, Communicator};
 pub use config::{OptimConfig, RunConfig, TrainConfig};
 pub use error::TrainError;
 pub use observer::{Observer, Outcome, Plan, Silent, StepReport};
-pub use trainer::train;
+pub use trainer::{train, train_together};

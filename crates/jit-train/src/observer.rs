@@ -34,6 +34,9 @@ pub struct StepReport {
     pub images_per_second: f64,
     /// Seconds of this step in which the network waited for images.
     pub data_wait: f64,
+    /// Seconds of this step in which the network waited for the other processes, where there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge_wait: Option<f64>,
     /// Seconds spent on training steps since the run began, over all its continuations.
     pub elapsed: f64,
     /// The same of the partner, where there is one; all above is of the first network.

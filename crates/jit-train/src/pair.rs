@@ -7,6 +7,7 @@ use jit_model::fusion::{Fusion, Parent, compatible};
 use jit_model::{Denoiser, Device, Params, Sampler};
 
 use crate::checkpoint::{self, Checkpoint};
+use crate::communicator::Alone;
 use crate::config::{Role, RunConfig};
 use crate::error::TrainError;
 use crate::evaluation::Evaluation;
@@ -64,7 +65,7 @@ impl<'a, D: Device> Pair<'a, D> {
         fusion: Fusion,
         stop: &AtomicBool,
     ) -> Result<Option<Report>, TrainError> {
-        Ok(evaluation.run(&self.sampler(fusion), self.config, stop)?)
+        Ok(evaluation.run(&Alone, &self.sampler(fusion), self.config, stop)?.here())
     }
 }
 
@@ -141,7 +142,7 @@ mod tests {
         let (checkpoint, first) = train(&joint, &config);
         let (other, second) = train(&partner, &alone);
 
-        let evaluation = Evaluation::new(&config, &digits(&config)).unwrap();
+        let evaluation = Evaluation::new(&Alone, &config, &digits(&config)).unwrap();
         let weight = |w| Fusion { mode: FusionMode::Blend, weight: WeightSchedule::Constant(w) };
         let sweep = |second: (&Checkpoint, Role)| {
             let pair = Pair::open(&Cpu::F32, (&checkpoint, Role::First), second).unwrap();

@@ -1,11 +1,15 @@
 //! Training on given micro-batches: how a recorded run of another implementation is repeated.
 
+use std::ops::Range;
+
 use jit_model::denoiser::Batch;
 use jit_model::net::Mode;
 use jit_model::{Denoiser, Device, Grads, Params};
 
 use crate::accumulate::{ImageLosses, accumulate};
+use crate::communicator::{CommunicationError, Communicator, share};
 use crate::optimizer::Optimizer;
+use crate::reduce::Reducer;
 
 /// One micro-batch of a recorded run.
 #[derive(Clone, Copy, Debug)]
@@ -18,31 +22,89 @@ pub struct Recorded<'a> {
 
 /// Repeats a run: an optimizer step after every `accumulation` micro-batches of equal size, with
 /// the rate of the last of them. Returns the losses of every micro-batch.
+///
+/// Several processes share the images of each step, of which there must be one for each.
+///
+/// # Errors
+/// [`CommunicationError`].
 pub fn replay<D: Device>(
+    comm: &dyn Communicator,
     dev: &D,
     denoiser: &Denoiser<D>,
     params: &mut Params<D>,
     optimizer: &mut Optimizer<D>,
     recorded: &[Recorded<'_>],
     accumulation: usize,
-) -> Vec<ImageLosses> {
+) -> Result<Vec<ImageLosses>, CommunicationError> {
     let mut grads = Grads::zeros(dev, denoiser.registry());
     let mut losses = Vec::with_capacity(recorded.len());
     for group in recorded.chunks(accumulation.max(1)) {
         grads.clear(dev);
         let images = group.iter().map(|micro| micro.batch.t.len()).sum();
-        let mut lr = 0.0;
+        let mine = share(images, comm.rank(), comm.size());
+        let mut reducer = Reducer::new(denoiser.registry());
+        // What each image lost: zero but for the images of this process.
+        let [mut diffusion, mut auxiliary] = [(); 2].map(|()| vec![0.0; images]);
+        let (mut lr, mut first, mut has_auxiliary) = (0.0, 0, false);
         for micro in group {
-            let mode = Mode::default();
-            let micro_losses =
-                accumulate(dev, denoiser, params, &mut grads, micro.batch, images, mode);
-            losses.push(micro_losses.read(dev));
             lr = micro.lr;
+            let here = mine.start.max(first)..mine.end.min(first + micro.batch.t.len());
+            if !here.is_empty() {
+                let last = here.end == mine.end;
+                let mut finished = |grads: &Grads<D>, first: usize| {
+                    if last {
+                        reducer.finished(comm, dev, grads, first);
+                    }
+                };
+                let batch = part(micro.batch, here.start - first..here.end - first);
+                let mode = Mode::default();
+                let lost = accumulate(
+                    dev,
+                    denoiser,
+                    params,
+                    &mut grads,
+                    (batch, images),
+                    mode,
+                    &mut finished,
+                )
+                .read(dev);
+                diffusion[here.clone()].copy_from_slice(&lost.diffusion);
+                has_auxiliary = !lost.auxiliary.is_empty();
+                if has_auxiliary {
+                    auxiliary[here].copy_from_slice(&lost.auxiliary);
+                }
+            }
+            first += micro.batch.t.len();
+        }
+        let (diffusion, auxiliary) = (comm.start_sum(diffusion), comm.start_sum(auxiliary));
+        reducer.finish(dev, &mut grads)?;
+        let (diffusion, auxiliary) = (diffusion.wait()?, auxiliary.wait()?);
+        let mut first = 0;
+        for micro in group {
+            let range = first..first + micro.batch.t.len();
+            first = range.end;
+            let auxiliary =
+                if has_auxiliary { auxiliary[range.clone()].to_vec() } else { Vec::new() };
+            losses.push(ImageLosses { diffusion: diffusion[range].to_vec(), auxiliary });
         }
         let norm = optimizer.grad_norm(dev, &grads);
         optimizer.step(dev, denoiser.registry(), params, &grads, &norm, lr);
     }
-    losses
+    Ok(losses)
+}
+
+/// Some images of a batch.
+fn part(batch: Batch<'_>, range: Range<usize>) -> Batch<'_> {
+    let pixels = batch.x.len() / batch.t.len();
+    let images = range.start * pixels..range.end * pixels;
+    let rotates = !batch.rotation.is_empty();
+    Batch {
+        x: &batch.x[images.clone()],
+        noise: &batch.noise[images],
+        t: &batch.t[range.clone()],
+        labels: &batch.labels[range.clone()],
+        rotation: if rotates { &batch.rotation[range] } else { &[] },
+    }
 }
 
 #[cfg(test)]
@@ -52,6 +114,8 @@ mod tests {
     use jit_model::{Cpu, ModelConfig};
 
     use super::*;
+    use crate::communicator::Alone;
+    use crate::communicator::threads::together;
     use crate::config::OptimConfig;
     use crate::testing::{golden, golden_rates};
 
@@ -65,6 +129,18 @@ mod tests {
 
     #[test]
     fn ten_steps_are_the_references() {
+        agrees(&Alone);
+    }
+
+    #[test]
+    fn ten_steps_on_several_processes_are_the_references() {
+        // Eight images a step in micro-batches of four: shares of 3, 3 and 2 cut across them.
+        for size in [2, 3, 4] {
+            together(size, |comm| agrees(comm));
+        }
+    }
+
+    fn agrees(comm: &dyn Communicator) {
         let file = golden();
         let meta = file.metadata();
         let mut json: serde_json::Value = serde_json::from_str(&meta["config"]).unwrap();
@@ -118,8 +194,9 @@ mod tests {
             })
             .collect();
         let accumulation = number("accumulation") as usize;
-        let losses =
-            replay(&Cpu::F32, &denoiser, &mut params, &mut optimizer, &recorded, accumulation);
+        let (dev, model) = (&Cpu::F32, &denoiser);
+        let losses = replay(comm, dev, model, &mut params, &mut optimizer, &recorded, accumulation);
+        let losses = losses.unwrap();
 
         let mean = |v: &[f32]| v.iter().sum::<f32>() / v.len() as f32;
         let (total, aux): (Vec<f32>, Vec<f32>) = losses

@@ -15,8 +15,10 @@ use std::sync::Arc;
 
 use jit_core::files::{FileError, write_bytes_atomic};
 use jit_data::Dataset;
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{self, Checkpoint, write_json};
+use crate::communicator::{CommunicationError, Communicator};
 use crate::compatibility::differences;
 use crate::config::{ConfigError, PARTNER, RunConfig};
 use crate::error::TrainError;
@@ -36,9 +38,23 @@ pub struct Run {
     pub data: String,
     /// Where the images are.
     pub source: String,
-    /// The checkpoint to go on from.
+    /// The step to go on from, if there is a checkpoint.
+    pub step: Option<u64>,
+    /// Seconds spent on steps before.
+    pub elapsed: f64,
+    /// That checkpoint. Of several processes the first alone has it.
     pub resume: Option<Checkpoint>,
-    _lock: File,
+    /// Held by the process that writes.
+    _lock: Option<File>,
+}
+
+/// What the process that opens the folder tells the others.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    config: String,
+    data: String,
+    step: Option<u64>,
+    elapsed: f64,
 }
 
 impl Run {
@@ -103,7 +119,61 @@ impl Run {
         write_bytes_atomic(&dir.join("config.toml"), toml.as_bytes())?;
         write_json(&dir.join("manifest.json"), &manifest)?;
         let (dir, resume, source) = (dir.into(), found.checkpoint, manifest.source);
-        Ok(Self { dir, config, dataset, data, source, resume, _lock: lock })
+        let step = resume.as_ref().map(|checkpoint| checkpoint.state.step);
+        let elapsed = resume.as_ref().map_or(0.0, |checkpoint| checkpoint.state.elapsed);
+        let _lock = Some(lock);
+        Ok(Self { dir, config, dataset, data, source, step, elapsed, resume, _lock })
+    }
+
+    /// The same for several processes: the first opens the folder, which the others need not even see.
+    ///
+    /// # Errors
+    /// As [`Run::open`] on the first; on the others when their options or images are not the first's.
+    pub fn open_together(
+        comm: &dyn Communicator,
+        dir: &Path,
+        config: RunConfig,
+        dataset: Arc<Dataset>,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        if comm.size() > config.train.global_batch {
+            let (processes, images) = (comm.size(), config.train.global_batch);
+            return Err(TrainError::TooManyProcesses { processes, images });
+        }
+        let unreadable = |_| CommunicationError::Garbled(0);
+        let toml = |config: &RunConfig| config.to_toml().unwrap_or_default();
+        if comm.is_first() {
+            let run = Self::open(dir, config, dataset, observer)?;
+            let (config, data) = (toml(&run.config), run.data.clone());
+            let told = Told { config, data, step: run.step, elapsed: run.elapsed };
+            comm.broadcast(serde_json::to_vec(&told).map_err(unreadable)?)?;
+            return Ok(run);
+        }
+        let told = comm.broadcast(Vec::new())?;
+        let Told { config: expected, data: images, step, elapsed } =
+            serde_json::from_slice(&told).map_err(unreadable)?;
+        let differs = |what, found: &str, expected: &str, help| CommunicationError::Differs {
+            rank: comm.rank(),
+            what,
+            found: found.into(),
+            expected: expected.into(),
+            help,
+        };
+        let found = toml(&config);
+        if let Some((found, expected)) =
+            found.lines().zip(expected.lines()).find(|(found, expected)| found != expected)
+        {
+            let help = "start all processes with the same options";
+            return Err(differs("configuration", found, expected, help).into());
+        }
+        let manifest = dataset.manifest();
+        let data = manifest.fingerprint();
+        if data != images {
+            let help = "all hosts need the same images";
+            return Err(differs("fingerprint of the images", &data, &images, help).into());
+        }
+        let (dir, source) = (dir.into(), manifest.source);
+        Ok(Self { dir, config, dataset, data, source, step, elapsed, resume: None, _lock: None })
     }
 }
 

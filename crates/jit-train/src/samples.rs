@@ -1,14 +1,17 @@
 //! Grids of samples from fixed noise and labels: the same images at every step of a run, growing
 //! clearer. They are drawn with the first average of the weights.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 
-use jit_data::DataError;
 use jit_data::grid::{grid, png_bytes};
 use jit_model::{Device, Sampler};
 
+use crate::communicator::Communicator;
 use crate::config::RunConfig;
 use crate::draw;
+use crate::error::TrainError;
+use crate::turns::{Shared, in_turn};
 
 /// A grid as a PNG file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,30 +32,39 @@ const MAX_BATCH: usize = 16;
 /// Up to this many classes have a column each.
 const MAX_COLUMNS: usize = 20;
 
-/// Draws the grid of `config`; `None` if `stop` was set meanwhile.
+/// Draws the grid of `config`, each process some of its images.
 ///
 /// # Errors
-/// [`DataError::Encode`] for a number of channels that PNG does not have.
+/// [`jit_data::DataError::Encode`] for a number of channels that PNG does not have.
 pub fn draw<D: Device>(
+    comm: &dyn Communicator,
     sampler: &Sampler<'_, D>,
     config: &RunConfig,
     stop: &AtomicBool,
-) -> Result<Option<Grid>, DataError> {
+) -> Result<Shared<Grid>, TrainError> {
     let model = &config.model;
     let (classes, count) = (classes(config), config.train.sample_count);
-    let mut images = Vec::with_capacity(count * model.pixels());
+    let mut images = Vec::new();
     let labels: Vec<u32> = (0..count).map(|i| classes[i % classes.len()]).collect();
-    for labels in labels.chunks(config.train.micro_batch().min(MAX_BATCH)) {
-        if stop.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let first = (images.len() / model.pixels()) as u64;
-        images.extend(draw::draw(sampler, config.train.sample_seed, first, labels, |_| {}));
+    let batch = config.train.micro_batch().min(MAX_BATCH);
+    let make = |range: Range<usize>| {
+        let (first, labels) = (range.start as u64, &labels[range]);
+        Ok(draw::draw(sampler, config.train.sample_seed, first, labels, |_| {}))
+    };
+    let take = |_, drawn| {
+        images.extend::<Vec<u8>>(drawn);
+        Ok::<_, TrainError>(())
+    };
+    if !in_turn(comm, (count, batch), stop, make, take)? {
+        return Ok(Shared::Stopped);
+    }
+    if !comm.is_first() {
+        return Ok(Shared::Elsewhere);
     }
     let columns = columns(classes.len(), count);
     let sheet = grid(&images, model.channels, model.image_size, columns, PADDING);
     let png = png_bytes(&sheet.pixels, sheet.width, sheet.height, sheet.channels)?;
-    Ok(Some(Grid { shape: [sheet.height, sheet.width, sheet.channels], png }))
+    Ok(Shared::Here(Grid { shape: [sheet.height, sheet.width, sheet.channels], png }))
 }
 
 /// The classes that the images of a grid have in turn; the null class where there are none.
@@ -75,6 +87,8 @@ fn columns(classes: usize, count: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::communicator::Alone;
+    use crate::communicator::threads::together;
     use crate::testing::small;
     use jit_model::init::initial_values;
     use jit_model::{Cpu, Denoiser, Params};
@@ -108,12 +122,17 @@ mod tests {
         let never = AtomicBool::new(false);
         let sampling = config.sample.clone();
         let sampler = denoiser.sampler(&Cpu::F32, &params, &sampling);
-        let whole = draw(&sampler, &config, &never).unwrap().unwrap();
+        let whole = draw(&Alone, &sampler, &config, &never).unwrap().here().unwrap();
         config.train.batch_size = 2;
-        let parts = draw(&sampler, &config, &never).unwrap().unwrap();
+        let parts = draw(&Alone, &sampler, &config, &never).unwrap().here().unwrap();
         assert_eq!(whole, parts);
         assert_eq!(whole.shape[1], 5 * (28 + PADDING) + PADDING);
-        let stopped = draw(&sampler, &config, &AtomicBool::new(true)).unwrap();
-        assert_eq!(stopped, None);
+        let several = together(3, |comm| {
+            let sampler = denoiser.sampler(&Cpu::F32, &params, &sampling);
+            draw(comm, &sampler, &config, &never).unwrap()
+        });
+        assert_eq!(several, [Shared::Here(whole), Shared::Elsewhere, Shared::Elsewhere]);
+        let stopped = draw(&Alone, &sampler, &config, &AtomicBool::new(true)).unwrap();
+        assert_eq!(stopped, Shared::Stopped);
     }
 }

@@ -11,16 +11,18 @@ use jit_model::Device;
 use jit_model::device::Fault;
 
 use crate::checkpoint::{self, Snapshot, State};
+use crate::communicator::{Alone, Communicator, share};
 use crate::config::{Role, RunConfig};
 use crate::error::TrainError;
 use crate::evaluation::{EvalReport, Evaluation};
 use crate::feed::Feed;
 use crate::journal::Journal;
-use crate::learner::{Found, Learners};
+use crate::learner::{Found, Learners, Resume};
 use crate::observer::{Losses, Observer, Outcome, Plan, StepReport, T_BINS};
 use crate::retention;
 use crate::run::Run;
 use crate::samples;
+use crate::turns::Shared;
 
 /// Trains in the folder `dir` until the run is finished or `stop` is set; goes on from the folder's
 /// newest checkpoint if it has one. `dataset` has been checked ([`Dataset::check`]). The run records
@@ -31,18 +33,37 @@ use crate::samples;
 pub fn train<D: Device>(
     dev: &D,
     dir: &Path,
+    config: RunConfig,
+    dataset: Arc<Dataset>,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome, TrainError> {
+    train_together(&Alone, dev, dir, config, dataset, observer, stop)
+}
+
+/// The same with several processes, each on a device of its own and with a share of every global batch.
+/// The first of them alone touches the folder; a request to stop may reach any.
+///
+/// # Errors
+/// As [`train`]. Some are the failing process's alone: then it must end, and the others with it, which
+/// wait for it in vain.
+pub fn train_together<D: Device>(
+    comm: &dyn Communicator,
+    dev: &D,
+    dir: &Path,
     mut config: RunConfig,
     dataset: Arc<Dataset>,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
     config.train.precision = dev.precision().into();
-    let run = Run::open(dir, config, dataset, observer)?;
-    Trainer::new(dev, run)?.train(observer, stop)
+    let run = Run::open_together(comm, dir, config, dataset, observer)?;
+    Trainer::new(comm, dev, run)?.train(observer, stop)
 }
 
 /// A run in progress.
 struct Trainer<'a, D: Device> {
+    comm: &'a dyn Communicator,
     dev: &'a D,
     run: Run,
     learners: Learners<D>,
@@ -52,11 +73,14 @@ struct Trainer<'a, D: Device> {
     elapsed: f64,
     /// The newest checkpoint.
     saved: Option<PathBuf>,
-    journal: Journal,
+    /// On the process that writes.
+    journal: Option<Journal>,
     /// Where images are evaluated.
     evaluation: Option<Evaluation>,
     /// The last step whose images were.
     evaluated: u64,
+    /// Whether the processes have agreed to stop.
+    stopping: bool,
     /// Steps whose losses were not looked at yet.
     unread: Unread<D>,
     /// Bytes on the device between steps.
@@ -65,21 +89,28 @@ struct Trainer<'a, D: Device> {
 
 impl<'a, D: Device> Trainer<'a, D> {
     /// Initialises the weights, or restores everything from the run's checkpoint.
-    fn new(dev: &'a D, run: Run) -> Result<Self, TrainError> {
+    fn new(comm: &'a dyn Communicator, dev: &'a D, run: Run) -> Result<Self, TrainError> {
         let config = &run.config;
-        let learners = Learners::new(dev, config, run.resume.as_ref())?;
-        let step = run.resume.as_ref().map_or(0, |c| c.state.step);
-        let elapsed = run.resume.as_ref().map_or(0.0, |c| c.state.elapsed);
-        let saved = run.resume.as_ref().map(|c| c.dir.clone());
-        let journal = Journal::open(&run.dir, step)?;
-        let evaluation = match config.train.evaluates() {
-            true => Some(Evaluation::new(config, &run.dataset)?),
+        let resume = Resume { comm, step: run.step, checkpoint: run.resume.as_ref() };
+        let learners = Learners::new(dev, config, resume)?;
+        let (step, elapsed) = (run.step.unwrap_or_default(), run.elapsed);
+        let folder = |step| run.dir.join("checkpoints").join(checkpoint::folder_name(step));
+        let saved = run.step.map(folder);
+        let journal = match comm.is_first() {
+            true => Some(Journal::open(&run.dir, step)?),
             false => None,
         };
-        let evaluated = journal.evaluated();
-        let unread = Unread::default();
+        let evaluation = match config.train.evaluates() {
+            true => Some(Evaluation::new(comm, config, &run.dataset)?),
+            false => None,
+        };
+        let last = journal.as_ref().map_or(0, Journal::evaluated);
+        let done = comm.as_first(last == step)?;
+        let evaluated = if done { step } else { 0 };
+        let (stopping, unread) = (false, Unread::default());
         let at_rest = dev.memory().map_or(0, |memory| memory.live);
         Ok(Self {
+            comm,
             dev,
             run,
             learners,
@@ -89,6 +120,7 @@ impl<'a, D: Device> Trainer<'a, D> {
             journal,
             evaluation,
             evaluated,
+            stopping,
             unread,
             at_rest,
         })
@@ -111,12 +143,13 @@ impl<'a, D: Device> Trainer<'a, D> {
         });
         // A run that was stopped while it drew images draws them now.
         let mut sampled = self.look_if_due(observer, stop)?;
-        let mut feed = Feed::start(&config, &self.run.dataset, self.step..total)?;
-        while self.step < total && sampled {
+        let share = share(config.train.global_batch, self.comm.rank(), self.comm.size());
+        let mut feed = Feed::start(&config, &self.run.dataset, self.step..total, share)?;
+        while self.step < total && sampled && !self.stopping {
             if !self.take_step(&mut feed, stop)? {
                 break;
             }
-            if !self.dev.runs_ahead() || self.step.is_multiple_of(config.train.log_every) {
+            if !self.runs_ahead() || self.step.is_multiple_of(config.train.log_every) {
                 self.read(observer)?;
             }
             if is_due(self.step, config.train.save_every) {
@@ -134,41 +167,57 @@ impl<'a, D: Device> Trainer<'a, D> {
         if all { Ok(Outcome::Finished { step }) } else { Ok(Outcome::Stopped { step }) }
     }
 
+    /// Whether losses may be looked at later than the step that they belong to. Several processes merge
+    /// theirs in every step, and so have waited for them.
+    fn runs_ahead(&self) -> bool {
+        self.dev.runs_ahead() && self.comm.size() == 1
+    }
+
     /// One optimizer step over a global batch; false, leaving everything as it was, if `stop` was set
-    /// meanwhile.
+    /// meanwhile. Several processes finish the step and stop after it: they hear of each other's wishes
+    /// when they merge their losses.
     fn take_step(&mut self, feed: &mut Feed, stop: &AtomicBool) -> Result<bool, TrainError> {
         let started = Instant::now();
         let mut data_wait = Duration::ZERO;
-        let global_batch = self.run.config.train.global_batch;
-        let mut done = 0;
+        let alone = self.comm.size() == 1;
+        let train = &self.run.config.train;
         self.learners.iter_mut().for_each(|learner| learner.begin_step(self.dev));
-        while done < global_batch {
-            if stop.load(Ordering::Relaxed) {
+        let mut last = false;
+        while !last {
+            if alone && stop.load(Ordering::Relaxed) {
                 return Ok(false);
             }
             let waiting = Instant::now();
             let micro = feed.next_micro()?;
             data_wait += waiting.elapsed();
-            let train = &self.run.config.train;
             for learner in self.learners.iter_mut() {
-                learner.accumulate(self.dev, &micro, train, self.step);
+                learner.accumulate(self.comm, self.dev, &micro, train, self.step);
             }
-            done += micro.draw.t.len();
+            last = micro.last;
         }
+        let merging = Instant::now();
+        for learner in self.learners.iter_mut() {
+            learner.merge(self.comm, self.dev, train)?;
+        }
+        if !alone {
+            self.stopping = self.comm.any(stop.load(Ordering::Relaxed))?;
+        }
+        let merge_wait = (!alone).then(|| merging.elapsed());
 
         let (config, images) = (&self.run.config, self.run.dataset.len());
         let lr = config.learning_rate(config.epochs_before(self.step, images));
-        let found: Vec<_> = self.learners.iter_mut().map(|l| l.found(self.dev)).collect();
-        let mut taken = Taken { step: self.step + 1, lr, data_wait, found, losses: None };
+        let found: Vec<_> = self.learners.iter_mut().map(|l| l.found(self.dev, train)).collect();
+        let step = self.step + 1;
+        let mut taken = Taken { step, lr, data_wait, merge_wait, found, losses: None };
         // All are examined before the first moves, but where that would mean to wait: such a device
         // sees to it by itself.
-        if !self.dev.runs_ahead() {
+        if !self.runs_ahead() {
             taken.losses = Some(self.examine(&taken)?);
         }
         for (learner, found) in self.learners.iter_mut().zip(&taken.found) {
             learner.step(self.dev, found, lr);
         }
-        self.step += 1;
+        self.step = step;
         self.unread.push(started, taken);
         Ok(true)
     }
@@ -219,11 +268,14 @@ impl<'a, D: Device> Trainer<'a, D> {
                 images_by_t,
                 images_per_second: config.train.global_batch as f64 / seconds,
                 data_wait: taken.data_wait.as_secs_f64(),
+                merge_wait: taken.merge_wait.map(|wait| wait.as_secs_f64()),
                 elapsed: self.elapsed,
                 partner: losses.next().map(|(losses, _)| losses),
             };
             if report.step.is_multiple_of(config.train.log_every) {
-                self.journal.step(&report)?;
+                if let Some(journal) = &mut self.journal {
+                    journal.step(&report)?;
+                }
             }
             observer.step(&report);
         }
@@ -270,13 +322,22 @@ impl<'a, D: Device> Trainer<'a, D> {
         }
         let (config, images) = (&self.run.config, self.run.dataset.len());
         // The last step's update may have overflowed although its loss was finite.
-        if !self.learners.iter().all(|learner| learner.is_finite(self.dev)) {
+        let norms: Vec<f64> = self.learners.iter().map(|learner| learner.norm(self.dev)).collect();
+        self.require_sound()?;
+        if !norms.iter().all(|norm| norm.is_finite()) {
             let step = self.step;
             let last = config.epochs_before(step.saturating_sub(1), images);
             let (lr, last_good) = (config.learning_rate(last), self.saved.clone());
             return Err(TrainError::NotFinite { what: "a weight", step, lr, last_good });
         }
-        self.journal.sync()?;
+        // Processors that compute with other instructions round otherwise.
+        let help = "do the hosts have different processors? JIT_CPU=avx2, say, makes them alike";
+        self.comm.agree("norm of the weights", &format!("{norms:?}"), help)?;
+        let Some(journal) = &self.journal else {
+            self.saved = Some(checkpoints.join(checkpoint::folder_name(self.step)));
+            return Ok(());
+        };
+        journal.sync()?;
         let state = State {
             step: self.step,
             position: self.step * config.train.global_batch as u64,
@@ -313,7 +374,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         if sample || evaluate {
             self.read(observer)?;
         }
-        let sampled = !sample || self.samples(observer, stop)?.is_some();
+        let sampled = !sample || self.samples(observer, stop)?;
         Ok(sampled && (!evaluate || self.evaluate(observer, stop)?))
     }
 
@@ -326,35 +387,50 @@ impl<'a, D: Device> Trainer<'a, D> {
         if self.run.config.train.sample_count == 0 {
             return Ok(true);
         }
-        let Some(grid) = self.samples(observer, stop)? else { return Ok(false) };
-        let path = self.run.dir.join("samples.png");
-        std::fs::read(&grid)
-            .map_err(jit_core::files::FileError::at("read", &grid))
-            .and_then(|png| write_bytes_atomic(&path, &png))?;
-        observer.samples(self.step, &path);
+        if !self.samples(observer, stop)? {
+            return Ok(false);
+        }
+        if self.comm.is_first() {
+            let (grid, path) = (self.grid(), self.run.dir.join("samples.png"));
+            std::fs::read(&grid)
+                .map_err(jit_core::files::FileError::at("read", &grid))
+                .and_then(|png| write_bytes_atomic(&path, &png))?;
+            observer.samples(self.step, &path);
+        }
         Ok(true)
     }
 
-    /// The path of this step's grid, which is drawn if it is missing; `None` if `stop` was set
-    /// meanwhile.
+    /// Where this step's grid is, or will be.
+    fn grid(&self) -> PathBuf {
+        self.run.dir.join(format!("samples/step-{:08}.png", self.step))
+    }
+
+    /// Draws this step's grid if it is missing; false if `stop` was set meanwhile.
     fn samples(
         &mut self,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
-    ) -> Result<Option<PathBuf>, TrainError> {
+    ) -> Result<bool, TrainError> {
         let config = &self.run.config;
-        let path = self.run.dir.join(format!("samples/step-{:08}.png", self.step));
-        if path.exists() || config.train.sample_count == 0 {
-            return Ok(Some(path));
+        let path = self.grid();
+        if config.train.sample_count == 0 || self.comm.as_first(path.exists())? {
+            return Ok(true);
         }
         observer.sampling(self.step);
         let averaged = self.learners.averaged(self.dev, config);
         let sampler = self.learners.sampler(self.dev, &averaged, config);
-        let Some(grid) = samples::draw(&sampler, config, stop)? else { return Ok(None) };
-        write_bytes_atomic(&path, &grid.png)?;
-        self.journal.samples(self.step, &grid)?;
-        observer.samples(self.step, &path);
-        Ok(Some(path))
+        match samples::draw(self.comm, &sampler, config, stop)? {
+            Shared::Stopped => return Ok(false),
+            Shared::Elsewhere => {}
+            Shared::Here(grid) => {
+                write_bytes_atomic(&path, &grid.png)?;
+                if let Some(journal) = &mut self.journal {
+                    journal.samples(self.step, &grid)?;
+                }
+                observer.samples(self.step, &path);
+            }
+        }
+        Ok(true)
     }
 
     /// Evaluates what the weights of this step draw, unless that was done; false if `stop` was set
@@ -373,7 +449,12 @@ impl<'a, D: Device> Trainer<'a, D> {
         let config = &self.run.config;
         let averaged = self.learners.averaged(self.dev, config);
         let sampler = self.learners.sampler(self.dev, &averaged, config);
-        let Some(report) = evaluation.run(&sampler, config, stop)? else { return Ok(false) };
+        let report = match evaluation.run(self.comm, &sampler, config, stop)? {
+            Shared::Stopped => return Ok(false),
+            report => report.here(),
+        };
+        self.evaluated = self.step;
+        let Some(report) = report else { return Ok(true) };
         let report = EvalReport {
             step: self.step,
             epoch: config.epochs_before(self.step, self.run.dataset.len()),
@@ -381,9 +462,10 @@ impl<'a, D: Device> Trainer<'a, D> {
             seconds: started.elapsed().as_secs_f64(),
             report,
         };
-        self.journal.evaluation(&report)?;
+        if let Some(journal) = &mut self.journal {
+            journal.evaluation(&report)?;
+        }
         observer.evaluated(&report);
-        self.evaluated = self.step;
         Ok(true)
     }
 }
@@ -394,6 +476,7 @@ struct Taken<D: Device> {
     step: u64,
     lr: f64,
     data_wait: Duration,
+    merge_wait: Option<Duration>,
     /// What each network found.
     found: Vec<Found<D>>,
     /// The same, where it was looked at.

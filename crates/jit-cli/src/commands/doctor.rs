@@ -19,6 +19,7 @@ pub fn run(out: &mut dyn Write) -> Outcome {
 
     writeln!(out, "build      jit {} for {}", env!("CARGO_PKG_VERSION"), target())?;
     writeln!(out, "backends   {}", device::COMPILED.join(", "))?;
+    writeln!(out, "processes  {}", processes())?;
     if cfg!(debug_assertions) {
         advice.push("this is a debug build: use `cargo build --release` for full speed".into());
     }
@@ -44,6 +45,15 @@ pub fn run(out: &mut dyn Write) -> Outcome {
         writeln!(out, "advice     {line}")?;
     }
     Ok(())
+}
+
+/// With what several processes can work together.
+fn processes() -> String {
+    #[cfg(feature = "mpi")]
+    let can = format!("many with {}", crate::mpi::library());
+    #[cfg(not(feature = "mpi"))]
+    let can = "one (for several: `cargo build --release --features mpi`)".to_string();
+    can
 }
 
 fn target() -> String {

@@ -1,6 +1,7 @@
 //! `jit eval`: how good generated images are.
 
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -8,10 +9,14 @@ use jit_data::digits;
 use jit_eval::extractor::Images;
 use jit_eval::source::{Chunk, HELD_OUT_DIGITS, rgb_of_planes};
 use jit_eval::{
-    Cache, Collector, Extractors, Fit, Metric, Options, Protocol, Provenance, Reference, Sample,
-    Source, Stats, evaluate,
+    Cache, Collector, Extractors, Fit, Metric, Options, Part, Protocol, Provenance, Reference,
+    Sample, Source, Stats, evaluate,
 };
+use jit_train::Communicator;
+use jit_train::communicator::CommunicationError;
+use jit_train::turns::in_turn;
 
+use self::frames::Frames;
 use self::report::{Evaluation, Real};
 use super::sample::save_each;
 use crate::cli::{EvalArgs, ExtractorName, NetworkArgs};
@@ -21,13 +26,15 @@ use crate::source::{self as checkpoint, Source as Checkpoint};
 use crate::terminal::Progress;
 use crate::{device, fusion, interrupt};
 
+mod frames;
 mod report;
 
-/// Gathers features of generated and of real images, and prints every metric.
+/// Gathers features of generated and of real images, and prints every metric. Each process sees to some of
+/// the images, the first to the metrics.
 ///
 /// # Errors
 /// Images or weights that cannot be used, too few images for a metric.
-pub fn run(args: &EvalArgs, out: &mut dyn Write) -> Outcome {
+pub fn run(args: &EvalArgs, comm: &dyn Communicator, out: &mut dyn Write) -> Outcome {
     let mut model = match &args.checkpoint {
         None => None,
         Some(path) => Some(checkpoint::open(path, args.average.as_deref(), &args.config)?),
@@ -62,9 +69,10 @@ pub fn run(args: &EvalArgs, out: &mut dyn Write) -> Outcome {
     let cache = args.network.cache.as_deref().map(Cache::new);
 
     let (generated, size, described) = match (&mut model, &given) {
-        (Some(model), _) => draw(args, model, second, &extractors, cache.as_ref())?,
+        (Some(model), _) => draw(comm, args, model, second, &extractors, cache.as_ref())?,
         (None, Some(given)) => {
-            let (sample, size) = gather(given, None, &extractors, cache.as_ref(), "generated")?;
+            let (sample, size) =
+                gather(comm, given, None, &extractors, cache.as_ref(), "generated")?;
             (sample, size, given.name())
         }
         (None, None) => Err(Failure::usage("there is nothing to evaluate"))?,
@@ -80,19 +88,21 @@ pub fn run(args: &EvalArgs, out: &mut dyn Write) -> Outcome {
     let fit = fit()?;
     let against = match (&statistics, &real) {
         (Some(stats), _) => {
-            let ours = provenance(&extractors, protocol, size[0], generated.len());
+            let ours = provenance(&extractors, protocol, size[0], count);
             stats.check(&reference, &ours)?;
-            Reference::statistics(stats.gaussian.clone())
+            Some(Reference::statistics(stats.gaussian.clone()))
         }
         (None, Some(source)) => {
-            Reference::images(gather(source, fit, &extractors, cache.as_ref(), "reference")?.0)?
+            let (real, _) = gather(comm, source, fit, &extractors, cache.as_ref(), "reference")?;
+            real.map(Reference::images).transpose()?
         }
         (None, None) => Err(Failure::new("there is no reference"))?,
     };
     let mut real = match &held_out {
         None => None,
-        Some(source) => Some(gather(source, fit, &extractors, cache.as_ref(), "held-out")?.0),
+        Some(source) => gather(comm, source, fit, &extractors, cache.as_ref(), "held-out")?.0,
     };
+    let (Some(generated), Some(against)) = (generated, against) else { return Ok(()) };
     if let Some(real) = &mut real {
         real.truncate(generated.len());
     }
@@ -211,44 +221,79 @@ pub fn provenance(
     }
 }
 
-/// Features of all images of a source, and the images' height and width.
+/// Features of all images of a source, on process 0, and the images' height and width. Each process looks
+/// at some of them.
 pub fn gather(
+    comm: &dyn Communicator,
     source: &Source,
     fit: Option<Fit>,
     extractors: &Extractors,
     cache: Option<&Cache>,
     what: &str,
-) -> Outcome<(Sample, [usize; 2])> {
+) -> Outcome<(Option<Sample>, [usize; 2])> {
     let stop = interrupt::flag()?;
     let mut progress = Progress::new("image", 0, source.len() as u64);
     let mut collector = Collector::new(extractors, cache);
-    let mut size = [0, 0];
-    let mut stopped = false;
-    source.for_each(fit, &mut |chunk| {
+    let eye = Collector::new(extractors, cache);
+    let (mut size, mut stopped, mut images) = ([0, 0], false, 0);
+    let (rank, processes) = (comm.rank(), comm.size());
+    let mut frames = Frames::default();
+    source.for_each_of(fit, &|chunk| chunk % processes == rank, &mut |chunk| {
         stopped |= stop.load(Ordering::Relaxed);
         if stopped {
             return Ok(());
         }
         size = [chunk.images.height, chunk.images.width];
-        collector.push(chunk)?;
-        progress.update(collector.images() as u64, what);
+        images += chunk.images.batch;
+        match processes {
+            1 => collector.push(chunk)?,
+            _ => frames.push(size, &eye.look(chunk)?),
+        }
+        // The others are about as far.
+        progress.update((images * processes).min(source.len()) as u64, what);
         Ok(())
     })?;
     progress.finish();
-    match stopped {
-        true => Err(Failure::new(format!("stopped after {} {what} images", collector.images()))),
-        false => Ok((collector.finish()?, size)),
+    if comm.any(stopped)? {
+        return Err(Failure::new(format!("stopped after {images} {what} images")));
     }
+    if processes > 1 {
+        let all = comm.gather(frames.bytes)?;
+        let mut all: Vec<Frames> = all.into_iter().map(Frames::from).collect();
+        for chunk in (0..source.chunks()).filter(|_| comm.is_first()) {
+            let rank = chunk % processes;
+            let garbled = CommunicationError::Garbled(rank);
+            let (other, part) = all.get_mut(rank).and_then(Frames::pop).ok_or(garbled)?;
+            if other != size {
+                let message = format!(
+                    "`{}` has images of {}×{} and of {}×{} pixels",
+                    source.name(),
+                    size[1],
+                    size[0],
+                    other[1],
+                    other[0]
+                );
+                return Err(Failure::new(message).help("a single process names two of them"));
+            }
+            collector.add(part);
+        }
+        size = Frames::from(comm.broadcast(Frames::sides(size))?)
+            .pop_size()
+            .ok_or(CommunicationError::Garbled(0))?;
+    }
+    Ok((comm.is_first().then(|| collector.finish()).transpose()?, size))
 }
 
-/// Features of images drawn by a model, their size, and what they are.
+/// Features of images drawn by a model, on process 0, their size, and what they are. Each process draws
+/// some of them.
 fn draw(
+    comm: &dyn Communicator,
     args: &EvalArgs,
     model: &mut Checkpoint,
     second: Option<Checkpoint>,
     extractors: &Extractors,
     cache: Option<&Cache>,
-) -> Outcome<(Sample, [usize; 2], String)> {
+) -> Outcome<(Option<Sample>, [usize; 2], String)> {
     let dev = device::cpu(model.config.train.precision);
     let fused = second.as_ref().map(|second| fusion::describe(model, second)).unwrap_or_default();
     let drawer = Drawer::new(&dev, model, second)?;
@@ -258,22 +303,37 @@ fn draw(
     let stop = interrupt::flag()?;
     let mut progress = Progress::new("image", 0, labels.len() as u64);
     let mut collector = Collector::new(extractors, cache);
-    for labels in labels.chunks(args.batch_size.get()) {
-        let first = collector.images();
+    let eye = Collector::new(extractors, cache);
+    let mut done = 0;
+    let batch = args.batch_size.get();
+    // The planes where they are to be written, then what the networks say of them.
+    let make = |range: Range<usize>| {
+        let (first, labels) = (range.start, &labels[range]);
         let planes = jit_train::draw::draw(&sampler, args.seed, first as u64, labels, |_| {});
-        if let Some(dir) = &args.folder {
-            save_each(dir, &planes, shape, first)?;
-        }
         let pixels = rgb_of_planes(&planes, labels.len(), shape.channels);
         let images = Images { pixels: &pixels, batch: labels.len(), height: side, width: side };
-        collector.push(Chunk { images, labels: Some(labels) })?;
-        progress.update(collector.images() as u64, "drawn");
-        if stop.load(Ordering::Relaxed) {
-            progress.finish();
-            return Err(Failure::new(format!("stopped after {} images", collector.images())));
+        let said = eye.look(Chunk { images, labels: Some(labels) })?.to_bytes();
+        let planes = if args.folder.is_some() { planes } else { Vec::new() };
+        Ok::<_, Failure>([planes, said].concat())
+    };
+    let take = |range: Range<usize>, made: Vec<u8>| {
+        let planes = if args.folder.is_some() { range.len() * shape.pixels() } else { 0 };
+        let rank = range.start / batch % comm.size();
+        let garbled = || CommunicationError::Garbled(rank);
+        let (planes, said) = made.split_at_checked(planes).ok_or_else(garbled)?;
+        if let Some(dir) = &args.folder {
+            save_each(dir, planes, shape, range.start)?;
         }
-    }
+        collector.add(Part::from_bytes(said).ok_or_else(garbled)?);
+        done = range.end;
+        progress.update(done as u64, "drawn");
+        Ok(())
+    };
+    let complete = in_turn(comm, (labels.len(), batch), &stop, make, take)?;
     progress.finish();
+    if !complete {
+        return Err(Failure::new(format!("stopped after {done} images")));
+    }
     let sample = &model.config.sample;
     let method = serde_json::to_value(sample.method)?;
     let described = format!(
@@ -285,5 +345,6 @@ fn draw(
         sample.cfg_interval[0],
         sample.cfg_interval[1],
     );
-    Ok((collector.finish()?, [side, side], described))
+    let sample = comm.is_first().then(|| collector.finish()).transpose()?;
+    Ok((sample, [side, side], described))
 }

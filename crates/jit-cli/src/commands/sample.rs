@@ -1,12 +1,14 @@
 //! `jit sample`: images out of noise.
 
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use jit_data::grid::{Sheet, grid, interleave, save_png, to_u8};
 use jit_model::weights::{Tensor, TensorData, write_npz};
 use jit_model::{Device, ModelConfig};
+use jit_train::Communicator;
+use jit_train::turns::in_turn;
 
 use crate::classes;
 use crate::cli::SampleArgs;
@@ -31,11 +33,11 @@ struct Drawn {
     trajectory: Vec<u8>,
 }
 
-/// Draws the images and writes the outputs asked for.
+/// Draws the images, each process some of them, and writes the outputs asked for.
 ///
 /// # Errors
 /// Weights or classes that do not exist, outputs that cannot be written.
-pub fn run(args: &SampleArgs, out: &mut dyn Write) -> Outcome {
+pub fn run(args: &SampleArgs, comm: &dyn Communicator, out: &mut dyn Write) -> Outcome {
     let mut source =
         source::open(&args.source.checkpoint, args.source.weights.as_deref(), &args.config)?;
     let second = fusion::second(&source)?;
@@ -48,7 +50,10 @@ pub fn run(args: &SampleArgs, out: &mut dyn Write) -> Outcome {
     limit(args, &source, count, columns)?;
 
     let dev = device::cpu(source.config.train.precision);
-    let drawn = draw(&dev, &mut source, second, args, &labels)?;
+    let drawn = draw(comm, &dev, &mut source, second, args, &labels)?;
+    if !comm.is_first() {
+        return Ok(());
+    }
     let model = &source.config.model;
     let none = args.folder.is_none() && args.npz.is_none() && args.trajectory.is_none();
     let default = none.then(|| Path::new("samples.png"));
@@ -93,8 +98,10 @@ fn limit(args: &SampleArgs, source: &Source, count: usize, columns: usize) -> Ou
     }
 }
 
-/// Draws `labels.len()` images, a batch at a time. Image i depends on the seed, i and its class.
+/// Draws `labels.len()` images, a batch at a time and each batch on the process whose turn it is. Image i
+/// depends on the seed, i and its class. What was drawn is on process 0.
 fn draw<D: Device>(
+    comm: &dyn Communicator,
     dev: &D,
     source: &mut Source,
     second: Option<Source>,
@@ -105,37 +112,46 @@ fn draw<D: Device>(
     let (sampler, model) = (drawer.sampler(), &source.config.model);
     let (pixels, steps) = (model.pixels(), source.config.sample.steps);
     let stop = interrupt::flag()?;
-    let batches = labels.len().div_ceil(args.batch_size.get());
-    let mut progress = Progress::new("step", 0, (batches * steps) as u64);
+    let batch = args.batch_size.get();
+    let rounds = labels.len().div_ceil(batch * comm.size());
+    let mut progress = Progress::new("step", 0, (rounds * steps) as u64);
     let keep = args.folder.is_none() || args.out.is_some() || args.npz.is_some();
-    let mut drawn = Drawn::default();
+    let (mut drawn, mut done, mut round) = (Drawn::default(), 0, 0);
 
-    for (batch, labels) in labels.chunks(args.batch_size.get()).enumerate() {
-        let first = batch * args.batch_size.get();
+    // The images, then their estimates.
+    let make = |range: Range<usize>| {
+        let (first, labels) = (range.start as u64, &labels[range]);
         let mut estimates = Vec::new();
-        let images = jit_train::draw::draw(&sampler, args.seed, first as u64, labels, |step| {
+        let mut made = jit_train::draw::draw(&sampler, args.seed, first, labels, |step| {
             if args.trajectory.is_some() {
                 estimates.push(to_u8(&dev.download(&(step.x_hat)())));
             }
-            progress.update((batch * steps + step.step) as u64, "drawing");
+            progress.update((round * steps + step.step) as u64, "drawing");
         });
         for i in 0..labels.len() {
-            let one = estimates.iter().flat_map(|step| &step[i * pixels..][..pixels]);
-            drawn.trajectory.extend(one);
+            made.extend(estimates.iter().flat_map(|step| &step[i * pixels..][..pixels]));
         }
+        round += 1;
+        Ok::<_, Failure>(made)
+    };
+    let take = |range: Range<usize>, made: Vec<u8>| {
+        let (images, estimates) = made.split_at(range.len() * pixels);
+        drawn.trajectory.extend(estimates);
         if let Some(dir) = &args.folder {
-            save_each(dir, &images, model, first)?;
+            save_each(dir, images, model, range.start)?;
         }
         if keep {
             drawn.images.extend(images);
         }
-        if stop.load(Ordering::Relaxed) {
-            progress.finish();
-            return Err(Failure::new(format!("stopped after {} images", first + labels.len())));
-        }
-    }
+        done = range.end;
+        Ok(())
+    };
+    let complete = in_turn(comm, (labels.len(), batch), &stop, make, take)?;
     progress.finish();
-    Ok(drawn)
+    match complete {
+        true => Ok(drawn),
+        false => Err(Failure::new(format!("stopped after {done} images"))),
+    }
 }
 
 fn sheet(images: &[u8], model: &ModelConfig, columns: usize) -> Sheet {

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use jit_data::Dataset;
+use jit_train::communicator::CommunicationError;
 use jit_train::config::PrecisionChoice;
-use jit_train::{Outcome as Ending, RunConfig, TrainError};
+use jit_train::{Communicator, Observer, Outcome as Ending, RunConfig, Silent, TrainError};
 
 use crate::cli::TrainArgs;
 use crate::device;
@@ -21,7 +22,7 @@ use crate::terminal::{Progress, Watch, say};
 ///
 /// # Errors
 /// A wrong configuration, unusable images, or whatever training fails on.
-pub fn run(args: &TrainArgs, out: &mut dyn Write) -> Outcome {
+pub fn run(args: &TrainArgs, comm: &dyn Communicator, out: &mut dyn Write) -> Outcome {
     let options = run_options();
     let layers = args.config.layers(&options)?;
     let mut config: RunConfig = layers.build().map_err(Failure::usage)?;
@@ -43,9 +44,11 @@ pub fn run(args: &TrainArgs, out: &mut dyn Write) -> Outcome {
     config.validate().map_err(Failure::usage)?;
     check(&mut dataset, &config)?;
 
-    let dev = device::cpu(precision(&dir, &config));
+    let dev = device::cpu(precision(comm, &dir, &config)?);
     let mut watch = Watch::default();
-    let ending = jit_train::train(&dev, &dir, config, Arc::new(dataset), &mut watch, &stop);
+    let observer: &mut dyn Observer = if comm.is_first() { &mut watch } else { &mut Silent };
+    let dataset = Arc::new(dataset);
+    let ending = jit_train::train_together(comm, &dev, &dir, config, dataset, observer, &stop);
     watch.finish();
     match ending.map_err(explain)? {
         Ending::Finished { step } => {
@@ -67,15 +70,21 @@ pub fn run(args: &TrainArgs, out: &mut dyn Write) -> Outcome {
 
 /// The precision asked for; without any, a run goes on in the one that it has recorded, on whatever
 /// machine.
-fn precision(dir: &Path, config: &RunConfig) -> PrecisionChoice {
+fn precision(comm: &dyn Communicator, dir: &Path, config: &RunConfig) -> Outcome<PrecisionChoice> {
     let recorded = || {
         let text = std::fs::read_to_string(dir.join("config.toml")).ok()?;
         Some(RunConfig::from_toml(&text).ok()?.train.precision)
     };
-    match config.train.precision {
+    let here = match config.train.precision {
         PrecisionChoice::Auto => recorded().unwrap_or(PrecisionChoice::Auto),
         asked => asked,
-    }
+    };
+    // Process 0 has the run's folder.
+    let choices = [PrecisionChoice::Auto, PrecisionChoice::F32, PrecisionChoice::Bf16];
+    let index = choices.iter().position(|&choice| choice == here).unwrap_or_default();
+    let index = comm.broadcast(vec![index as u8])?;
+    let choice = index.first().and_then(|&i| choices.get(usize::from(i)));
+    Ok(*choice.ok_or(CommunicationError::Garbled(0))?)
 }
 
 /// The run's folder: what `--out` says, or `runs/` and the name of the preset or file.
@@ -136,9 +145,10 @@ fn check(dataset: &mut Dataset, config: &RunConfig) -> Outcome {
 /// Which failures of training are the command line's.
 fn explain(error: TrainError) -> Failure {
     match error {
-        TrainError::Config(_) | TrainError::Differs { .. } | TrainError::Classes { .. } => {
-            Failure::usage(error)
-        }
+        TrainError::Config(_)
+        | TrainError::Differs { .. }
+        | TrainError::Classes { .. }
+        | TrainError::TooManyProcesses { .. } => Failure::usage(error),
         error => error.into(),
     }
 }

@@ -2,20 +2,22 @@
 
 use std::io::Write;
 
+use jit_train::Communicator;
+
 use crate::cli::VerifyArgs;
 use crate::device;
 use crate::failure::{Failure, Outcome};
 use crate::verify::{table, verify};
 
-/// Verifies every file and prints the table.
+/// Verifies every file and prints the table. Several processes share trainings; each does all else.
 ///
 /// # Errors
 /// When a file cannot be verified, or a deviation exceeds its tolerance.
-pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Outcome {
+pub fn run(args: &VerifyArgs, comm: &dyn Communicator, out: &mut dyn Write) -> Outcome {
     let dev = device::cpu(args.precision.into());
     let mut checks = Vec::new();
     for file in &args.files {
-        checks.extend(verify(&dev, file)?);
+        checks.extend(verify(comm, &dev, file)?);
     }
     out.write_all(table(&checks).as_bytes())?;
     let failed = checks.iter().filter(|c| !c.passed()).count();

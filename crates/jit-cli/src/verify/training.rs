@@ -4,6 +4,7 @@ use jit_model::denoiser::Batch;
 use jit_model::objective::Auxiliary;
 use jit_model::params::{ParamSpec, Registry};
 use jit_model::{Denoiser, Device};
+use jit_train::Communicator;
 use jit_train::optimizer::Optimizer;
 use jit_train::replay::{Recorded, replay};
 use jit_train::{OptimConfig, RunConfig};
@@ -17,11 +18,15 @@ const PARAM: &str = "param.";
 /// Prefix of the weights that it ends with.
 const FINAL: &str = "final.";
 
-/// Repeats the training on `dev`.
+/// Repeats the training on `dev`, with the images of each step shared between processes.
 ///
 /// # Errors
 /// When a tensor or metadata entry is missing or does not fit the network.
-pub fn verify<D: Device>(dev: &D, case: &Case) -> Result<Vec<Check>, VerifyError> {
+pub fn verify<D: Device>(
+    comm: &dyn Communicator,
+    dev: &D,
+    case: &Case,
+) -> Result<Vec<Check>, VerifyError> {
     let model = case.model(PARAM)?;
     let objective = case.objective()?;
     let optim = optim(case)?;
@@ -62,7 +67,14 @@ pub fn verify<D: Device>(dev: &D, case: &Case) -> Result<Vec<Check>, VerifyError
         lr: rates[i],
     };
     let recorded: Vec<Recorded<'_>> = (0..count).map(micro).collect();
-    let losses = replay(dev, &denoiser, &mut params, &mut optimizer, &recorded, accumulation);
+    // The last step may have fewer micro-batches.
+    let fewest = if count % accumulation == 0 { accumulation } else { count % accumulation };
+    let (images, processes) = (n * fewest, comm.size());
+    if images < processes {
+        return Err(VerifyError::TooManyProcesses { path: case.path().into(), images, processes });
+    }
+    let losses =
+        replay(comm, dev, &denoiser, &mut params, &mut optimizer, &recorded, accumulation)?;
 
     let name = case.name();
     let mut along = Check::new(&name, "losses and rates", tolerance::output(dev.precision()));

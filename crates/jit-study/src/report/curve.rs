@@ -121,6 +121,7 @@ fn mean_of(reports: &[StepReport]) -> Option<StepReport> {
         images_by_t: bins.by_t.map(|(_, images)| images),
         images_per_second: mean(|report| report.images_per_second),
         data_wait: mean(|report| report.data_wait),
+        merge_wait: last.merge_wait.map(|_| mean(|report| report.merge_wait.unwrap_or(f64::NAN))),
         elapsed: last.elapsed,
         partner: None,
     })

@@ -44,7 +44,8 @@ pub fn measure<D: Device>(dev: &D, config: &RunConfig, steps: usize) -> Measured
         let mode = Mode { dropout: Some(&keys), keep };
         let started = Instant::now();
         grads.clear(dev);
-        accumulate(dev, &denoiser, &params, &mut grads, batch, images, mode);
+        let micro = (batch, images);
+        accumulate(dev, &denoiser, &params, &mut grads, micro, mode, &mut |_, _| {});
         let norm = optimizer.grad_norm(dev, &grads);
         optimizer.step(dev, registry, &mut params, &grads, &norm, config.peak_lr());
         started.elapsed().as_secs_f64()
