@@ -92,16 +92,17 @@ fn threads(cli: &Cli) -> Option<usize> {
 
 fn dispatch(cli: &Cli, ranks: &Ranks, out: &mut (dyn Write + Send)) -> Outcome {
     let alone = |name| by_itself(ranks, name);
+    let device = cli.global.device;
     match &cli.command {
-        Command::Train(args) => train::run(args, ranks.comm(), out),
-        Command::Ablate(args) => alone("ablate").and_then(|()| ablate::run(args, out)),
-        Command::Sample(args) => sample::run(args, ranks.comm(), out),
-        Command::Eval(args) => eval::run(args, ranks.comm(), out),
+        Command::Train(args) => train::run(args, device, ranks.comm(), out),
+        Command::Ablate(args) => alone("ablate").and_then(|()| ablate::run(args, device, out)),
+        Command::Sample(args) => sample::run(args, device, ranks.comm(), out),
+        Command::Eval(args) => eval::run(args, device, ranks.comm(), out),
         Command::Stats(args) => stats::run(args, ranks.comm(), out),
         Command::Weights(args) => alone("weights").and_then(|()| weights::run(args, out)),
         Command::Convert(args) => alone("convert").and_then(|()| convert::run(args, out)),
-        Command::Verify(args) => verify::run(args, ranks.comm(), out),
-        Command::Bench(args) => alone("bench").and_then(|()| bench::run(args, out)),
+        Command::Verify(args) => verify::run(args, device, ranks.comm(), out),
+        Command::Bench(args) => alone("bench").and_then(|()| bench::run(args, device, out)),
         Command::Report(args) => alone("report").and_then(|()| report::run(args, out)),
         Command::Info(args) => info::run(args, out),
         Command::Doctor => doctor::run(out),

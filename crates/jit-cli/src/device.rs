@@ -1,9 +1,10 @@
-//! Where a command computes: the value of `--device`, against what this build has.
+//! Where a command computes: the value of `--device`, against what this build and this machine have.
 
 use std::fmt;
 use std::str::FromStr;
 
-use jit_model::Cpu;
+use jit_model::device::Fault;
+use jit_model::{Cpu, Device};
 use jit_train::config::PrecisionChoice;
 
 /// A device as the command line names it.
@@ -11,22 +12,61 @@ use jit_train::config::PrecisionChoice;
 pub enum DeviceName {
     /// This machine's processor.
     Cpu,
-    /// A graphics card through Vulkan, Metal or DirectX 12.
-    Wgpu(usize),
+    /// A graphics card through Vulkan, Metal or DirectX 12. Without a number, that of the process among
+    /// those of its host.
+    Wgpu(Option<usize>),
     /// An NVIDIA card.
-    Cuda(usize),
+    Cuda(Option<usize>),
 }
 
 /// The backends that are compiled in.
-pub const COMPILED: [&str; 1] = ["cpu"];
+pub const COMPILED: &[&str] = &[
+    "cpu",
+    #[cfg(feature = "wgpu")]
+    "wgpu",
+    #[cfg(feature = "vulkan")]
+    "wgpu with SPIR-V",
+    #[cfg(feature = "cuda")]
+    "cuda",
+];
 
-/// The processor, in the precision asked for or its fastest.
-pub fn cpu(precision: PrecisionChoice) -> Cpu {
-    Cpu::new(precision.or(Cpu::fastest_precision()))
+/// How many GiB a graphics card's tensors may hold, where others use the card, too.
+#[cfg(feature = "gpu")]
+const MEMORY: &str = "JIT_DEVICE_MEMORY";
+
+/// A device, ready to compute: see [`on_device`].
+pub enum Opened {
+    /// The processor.
+    Cpu(Cpu),
+    /// A graphics card.
+    #[cfg(feature = "gpu")]
+    Gpu(Box<jit_gpu::Gpu>),
+}
+
+/// Evaluates an expression with the device under a name, whichever it is: `on_device!(opened, dev => …)`.
+macro_rules! on_device {
+    ($opened:expr, $dev:ident => $body:expr) => {
+        match $opened {
+            $crate::device::Opened::Cpu($dev) => $body,
+            #[cfg(feature = "gpu")]
+            $crate::device::Opened::Gpu(card) => {
+                let $dev: &jit_gpu::Gpu = card;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use on_device;
+
+impl Opened {
+    /// In which precision it multiplies.
+    pub fn precision(&self) -> PrecisionChoice {
+        on_device!(self, dev => dev.precision().into())
+    }
 }
 
 /// Why a device cannot be used.
-#[derive(Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// Not a device's name.
     #[error("`{name}` is no device{hint}; expected cpu, wgpu, wgpu:I, cuda or cuda:I")]
@@ -42,6 +82,25 @@ pub enum DeviceError {
         /// The device asked for.
         name: DeviceName,
     },
+    /// The device failed.
+    #[error("the device failed: {0}")]
+    Failed(String),
+    /// Its memory is too small.
+    #[error(
+        "the device is out of memory, which holds {:.2} GiB: use fewer images at once",
+        *limit as f64 / f64::from(1 << 30)
+    )]
+    Full {
+        /// Bytes that it holds.
+        limit: u64,
+    },
+    /// What is said of the device's memory is no number.
+    #[error("JIT_DEVICE_MEMORY is `{0}`; expected a number of GiB, such as 7.5")]
+    Memory(String),
+    /// The graphics card cannot be used.
+    #[cfg(feature = "gpu")]
+    #[error(transparent)]
+    Gpu(#[from] jit_gpu::OpenError),
 }
 
 impl DeviceName {
@@ -50,19 +109,84 @@ impl DeviceName {
     /// # Errors
     /// [`DeviceError::NotCompiled`] naming what it has instead.
     pub fn check(self) -> Result<(), DeviceError> {
+        let has = match self {
+            DeviceName::Cpu => true,
+            DeviceName::Wgpu(_) => cfg!(feature = "wgpu"),
+            DeviceName::Cuda(_) => cfg!(feature = "cuda"),
+        };
+        if has { Ok(()) } else { Err(DeviceError::NotCompiled { name: self }) }
+    }
+
+    /// Opens it, in the precision asked for or its fastest.
+    ///
+    /// # Errors
+    /// [`DeviceError`] where there is no such device, or it lacks the precision.
+    pub fn open(self, precision: PrecisionChoice) -> Result<Opened, DeviceError> {
+        self.check()?;
         match self {
-            DeviceName::Cpu => Ok(()),
+            DeviceName::Cpu => Ok(Opened::Cpu(cpu(precision))),
+            #[cfg(feature = "gpu")]
+            DeviceName::Wgpu(_) | DeviceName::Cuda(_) => {
+                Ok(Opened::Gpu(Box::new(self.card(precision)?)))
+            }
+            #[cfg(not(feature = "gpu"))]
             name => Err(DeviceError::NotCompiled { name }),
         }
     }
+
+    /// Opens a graphics card.
+    ///
+    /// # Errors
+    /// As [`DeviceName::open`].
+    #[cfg(feature = "gpu")]
+    pub fn card(self, precision: PrecisionChoice) -> Result<jit_gpu::Gpu, DeviceError> {
+        use jit_gpu::{Backend, Gpu};
+        let (backend, index) = match self {
+            DeviceName::Wgpu(index) => (Backend::Wgpu, index),
+            DeviceName::Cuda(index) => (Backend::Cuda, index),
+            DeviceName::Cpu => return Err(DeviceError::NotCompiled { name: self }),
+        };
+        let index = index.unwrap_or_else(crate::launch::local_rank);
+        let limit = match std::env::var(MEMORY) {
+            Err(_) => None,
+            Ok(text) => Some(bytes(&text).ok_or(DeviceError::Memory(text))?),
+        };
+        Ok(Gpu::open(backend, index, precision.asked(), limit)?)
+    }
+}
+
+/// That the device has not failed.
+///
+/// # Errors
+/// What it failed on.
+pub fn sound<D: Device>(dev: &D) -> Result<(), DeviceError> {
+    match dev.fault() {
+        None => Ok(()),
+        Some(Fault::Failed(reason)) => Err(DeviceError::Failed(reason)),
+        Some(Fault::OutOfMemory { limit }) => Err(DeviceError::Full { limit }),
+    }
+}
+
+/// The processor, in the precision asked for or its fastest.
+pub fn cpu(precision: PrecisionChoice) -> Cpu {
+    Cpu::new(precision.or(Cpu::fastest_precision()))
+}
+
+/// A positive number of GiB, in bytes.
+#[cfg(feature = "gpu")]
+fn bytes(gib: &str) -> Option<u64> {
+    let gib: f64 = gib.trim().parse().ok()?;
+    (gib.is_finite() && gib > 0.0).then_some((gib * f64::from(1 << 30)) as u64)
 }
 
 impl fmt::Display for DeviceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DeviceName::Cpu => f.write_str("cpu"),
-            DeviceName::Wgpu(i) => write!(f, "wgpu:{i}"),
-            DeviceName::Cuda(i) => write!(f, "cuda:{i}"),
+            DeviceName::Wgpu(None) => f.write_str("wgpu"),
+            DeviceName::Wgpu(Some(i)) => write!(f, "wgpu:{i}"),
+            DeviceName::Cuda(None) => f.write_str("cuda"),
+            DeviceName::Cuda(Some(i)) => write!(f, "cuda:{i}"),
         }
     }
 }
@@ -72,13 +196,13 @@ impl FromStr for DeviceName {
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
         let (name, index) = match text.split_once(':') {
-            None => (text, Some(0)),
-            Some((name, index)) => (name, index.parse().ok()),
+            None => (text, Some(None)),
+            Some((name, index)) => (name, index.parse().ok().map(Some)),
         };
         match (name, index) {
-            ("cpu", Some(0)) => Ok(DeviceName::Cpu),
-            ("wgpu", Some(i)) => Ok(DeviceName::Wgpu(i)),
-            ("cuda", Some(i)) => Ok(DeviceName::Cuda(i)),
+            ("cpu", Some(None | Some(0))) => Ok(DeviceName::Cpu),
+            ("wgpu", Some(index)) => Ok(DeviceName::Wgpu(index)),
+            ("cuda", Some(index)) => Ok(DeviceName::Cuda(index)),
             _ => Err(DeviceError::Unknown {
                 name: text.to_string(),
                 hint: jit_core::suggest::hint(text, ["cpu", "wgpu", "cuda"]),
@@ -92,16 +216,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_parse_and_what_is_missing_is_said() {
-        assert_eq!("cpu".parse(), Ok(DeviceName::Cpu));
-        assert_eq!("cuda:1".parse(), Ok(DeviceName::Cuda(1)));
-        assert_eq!("wgpu".parse(), Ok(DeviceName::Wgpu(0)));
+    fn names_parse_and_come_back() {
+        assert_eq!("cpu:0".parse::<DeviceName>().unwrap(), DeviceName::Cpu);
+        for name in ["cpu", "cuda:1", "wgpu", "wgpu:0"] {
+            assert_eq!(name.parse::<DeviceName>().unwrap().to_string(), name);
+        }
         for bad in ["cpu:1", "cuda:x", "gpu", ""] {
             assert!(bad.parse::<DeviceName>().is_err(), "{bad}");
         }
-        let message = DeviceName::Cuda(1).check().unwrap_err().to_string();
-        assert_eq!(message, "this build has no backend for the device `cuda:1`; it has: cpu");
         let message = "cud".parse::<DeviceName>().unwrap_err().to_string();
         assert!(message.contains("did you mean `cuda`?"), "{message}");
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn what_is_missing_is_said() {
+        let message = DeviceName::Cuda(Some(1)).check().unwrap_err().to_string();
+        let start = "this build has no backend for the device `cuda:1`; it has: cpu";
+        assert!(message.starts_with(start), "{message}");
+    }
+
+    #[cfg(feature = "gpu")]
+    #[test]
+    fn memory_is_a_positive_number_of_gib() {
+        assert_eq!(bytes("0.5"), Some(1 << 29));
+        assert!(["", "-1", "0", "inf", "8GB"].iter().all(|text| bytes(text).is_none()));
     }
 }

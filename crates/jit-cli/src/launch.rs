@@ -19,6 +19,15 @@ const PLACES: [(&str, &str, &str); 3] = [
     ("PMI_SIZE", "PMI_RANK", "mpirun"),
 ];
 
+/// Where they say which of its host's processes this one is, from 0.
+const LOCAL: [&str; 3] = ["OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", "MPI_LOCALRANKID"];
+
+/// Which of its host's processes this one is, and so which of its host's devices is its own.
+pub fn local_rank() -> usize {
+    let number = |name| std::env::var(name).ok()?.parse().ok();
+    LOCAL.into_iter().find_map(number).unwrap_or(0)
+}
+
 impl Launched {
     /// `None` for a process that is by itself.
     pub fn from_env() -> Option<Self> {

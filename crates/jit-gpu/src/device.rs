@@ -190,6 +190,13 @@ impl Gpu {
         }
     }
 
+    /// Waits until all that was queued is done.
+    pub(crate) fn settle(&self) {
+        if let Err(error) = cubecl::future::block_on(self.client.sync()) {
+            self.failed(&error.to_string());
+        }
+    }
+
     /// Notes what the runtime said.
     pub(crate) fn failed(&self, message: &str) {
         // The first line that says what, without the trace of where.

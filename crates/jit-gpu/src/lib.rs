@@ -5,6 +5,8 @@
 //! [`Device::download`](jit_model::Device::download) and what is built on it. A device that fails says so then, and stays failed:
 //! [`Device::fault`](jit_model::Device::fault).
 #![cfg(feature = "kernels")]
+// Tensors, their shapes and where they go: naming them one by one reads better than a struct for each call.
+#![allow(clippy::too_many_arguments)]
 
 mod device;
 mod kernels;

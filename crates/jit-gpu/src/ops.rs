@@ -103,6 +103,10 @@ impl Device for Gpu {
         true
     }
 
+    fn wait(&self) {
+        self.settle();
+    }
+
     fn fault(&self) -> Option<Fault> {
         self.first_fault()
     }

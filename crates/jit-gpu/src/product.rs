@@ -1,6 +1,8 @@
 //! Matrix products: in f32 by our own kernel, in half precision by CubeK's, which uses tensor cores
 //! where there are some.
 
+use std::time::Instant;
+
 use cubecl::client::Client;
 use cubecl::ir::features::TypeUsage;
 use cubecl::prelude::*;
@@ -212,6 +214,36 @@ impl Gpu {
                 c.arg(),
                 to.arg(),
             );
+        }
+    }
+}
+
+impl Gpu {
+    /// Operations per second of a large product, in the precision of products: what a device reaches at
+    /// best.
+    pub fn peak_flops(&self) -> f64 {
+        /// A product of this time is long enough to measure.
+        const LONG: f64 = 0.05;
+        /// The largest side, whose three matrices every card holds.
+        const LARGEST: usize = 8192;
+        let mut side = 512;
+        loop {
+            let [a, b, c] = [(); 3].map(|()| self.unset(&[side, side]));
+            let (a, b) = (self.operand(&a), self.operand(&b));
+            let (a, b) = (Operand::along(a, side * side, 0), Operand::along(b, side * side, 0));
+            let extents = Extents { matrices: 1, m: side, n: side, k: side };
+            let once = || {
+                let started = Instant::now();
+                self.multiply(&a, &b, None, &c, false, extents);
+                self.settle();
+                started.elapsed().as_secs_f64()
+            };
+            once();
+            let fastest = [once(), once(), once()].into_iter().fold(f64::INFINITY, f64::min);
+            if fastest > LONG || side >= LARGEST {
+                return 2.0 * (side as f64).powi(3) / fastest;
+            }
+            side *= 2;
         }
     }
 }

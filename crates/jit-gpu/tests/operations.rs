@@ -14,6 +14,7 @@ use std::sync::OnceLock;
 /// The device under test: one for all tests, as drivers dislike many.
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
+    #[allow(clippy::unwrap_used, reason = "without a device there is nothing to test")]
     GPU.get_or_init(|| {
         let backend = if cfg!(feature = "wgpu") { Backend::Wgpu } else { Backend::Cuda };
         Gpu::open(backend, 0, Some(Precision::F32), None).unwrap()

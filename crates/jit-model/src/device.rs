@@ -71,6 +71,8 @@ pub trait Device: Send + Sync {
     fn runs_ahead(&self) -> bool {
         false
     }
+    /// Waits until all that was queued is done.
+    fn wait(&self) {}
     /// What went wrong, if anything did. All that a failed device computes is void.
     fn fault(&self) -> Option<Fault> {
         None

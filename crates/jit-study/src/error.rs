@@ -15,6 +15,9 @@ use crate::record::RecordError;
 /// Why a study cannot be planned or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StudyError {
+    /// There is nothing to compute on.
+    #[error("{0}")]
+    Device(String),
     /// No embedded suite has the name, and no file either.
     #[error("there is no suite `{name}`{hint}; suites are {known}, or a file")]
     UnknownSuite {

@@ -33,7 +33,7 @@ impl<D: Device> Study<'_, D> {
         let config = &parents[0].config;
         let in_data_set = images.of(config)?.len();
         let judge = images.judge(config)?;
-        let dev = (self.device)(config.train.precision);
+        let dev = (self.device)(config.train.precision).map_err(StudyError::Device)?;
         let failed =
             |source: TrainError| StudyError::Fusion { row: row.label(), source: Box::new(source) };
         let mut evaluations = Vec::new();

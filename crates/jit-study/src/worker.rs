@@ -46,8 +46,8 @@ pub struct Study<'a, D: Device> {
     pub plan: Plan,
     /// The command that repeats a run, up to the run's name.
     pub command: String,
-    /// Makes the device for a run.
-    pub device: &'a dyn Fn(PrecisionChoice) -> D,
+    /// Makes the device for a run, or says why there is none.
+    pub device: &'a dyn Fn(PrecisionChoice) -> Result<D, String>,
 }
 
 impl<D: Device> Study<'_, D> {
@@ -198,7 +198,7 @@ impl<D: Device> Study<'_, D> {
         stop: &AtomicBool,
     ) -> Result<Option<Record>, StudyError> {
         let dir = layout::run(&self.dir, &run.cell, run.seed);
-        let dev = (self.device)(run.config.train.precision);
+        let dev = (self.device)(run.config.train.precision).map_err(StudyError::Device)?;
         let total = run.config.total_steps(dataset.len());
         let outcome = match train(&dev, &dir, run.config.clone(), dataset, relay, stop) {
             Ok(jit_train::Outcome::Finished { .. }) => Outcome::Finished,

@@ -132,6 +132,15 @@ pub enum PrecisionChoice {
 }
 
 impl PrecisionChoice {
+    /// The precision that is asked for, if one is.
+    pub fn asked(self) -> Option<Precision> {
+        match self {
+            Self::Auto => None,
+            Self::F32 => Some(Precision::F32),
+            Self::Bf16 => Some(Precision::Bf16),
+        }
+    }
+
     /// The precision asked for, or `fastest`.
     pub fn or(self, fastest: Precision) -> Precision {
         match self {

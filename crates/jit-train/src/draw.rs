@@ -1,18 +1,24 @@
 //! A batch of images out of noise.
 
 use jit_data::grid::to_u8;
+use jit_model::device::Fault;
 use jit_model::sampler::{Progress, initial_noise};
 use jit_model::{Device, Sampler};
 
+use crate::error::TrainError;
+
 /// Draws the images `first..first + labels.len()` of a seed, `[n, C, S, S]` u8. Image i depends on
 /// the weights, the seed, i and its label alone.
+///
+/// # Errors
+/// [`TrainError::Device`] where the device failed.
 pub fn draw<D: Device>(
     sampler: &Sampler<'_, D>,
     seed: u64,
     first: u64,
     labels: &[u32],
     watch: impl FnMut(Progress<'_, D::Tensor>),
-) -> Vec<u8> {
+) -> Result<Vec<u8>, TrainError> {
     let (model, scale) = (sampler.model, sampler.noise_scale);
     let mut noise = vec![0.0; labels.len() * model.pixels()];
     for (index, image) in (first..).zip(noise.chunks_mut(model.pixels())) {
@@ -20,5 +26,18 @@ pub fn draw<D: Device>(
     }
     let shape = [labels.len(), model.channels, model.image_size, model.image_size];
     let images = sampler.sample(sampler.dev.upload(&noise, &shape), labels, watch);
-    to_u8(&sampler.dev.download(&images))
+    let images = to_u8(&sampler.dev.download(&images));
+    match sampler.dev.fault() {
+        None => Ok(images),
+        Some(Fault::Failed(reason)) => Err(TrainError::Device { reason }),
+        Some(Fault::OutOfMemory { limit }) => {
+            let held = limit as f64 / f64::from(1 << 30);
+            let reason = format!(
+                "{} images at once do not fit into its memory of {held:.2} GiB: draw fewer, with a \
+                 smaller --batch-size",
+                labels.len()
+            );
+            Err(TrainError::Device { reason })
+        }
+    }
 }

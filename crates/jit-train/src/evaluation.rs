@@ -114,7 +114,7 @@ impl Evaluation {
         let batch = config.train.micro_batch().min(CHUNK);
         let drawn = |range: Range<usize>| {
             let (first, labels) = (range.start as u64, &labels[range]);
-            let planes = draw(sampler, config.train.sample_seed, first, labels, |_| {});
+            let planes = draw(sampler, config.train.sample_seed, first, labels, |_| {})?;
             Ok((planes, labels.to_vec(), [model.channels, model.image_size]))
         };
         let sample = match look(comm, &self.extractors, (count, batch), stop, drawn)? {

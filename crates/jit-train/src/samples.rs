@@ -49,7 +49,7 @@ pub fn draw<D: Device>(
     let batch = config.train.micro_batch().min(MAX_BATCH);
     let make = |range: Range<usize>| {
         let (first, labels) = (range.start as u64, &labels[range]);
-        Ok(draw::draw(sampler, config.train.sample_seed, first, labels, |_| {}))
+        draw::draw(sampler, config.train.sample_seed, first, labels, |_| {})
     };
     let take = |_, drawn| {
         images.extend::<Vec<u8>>(drawn);

@@ -272,10 +272,10 @@ impl<'a, D: Device> Trainer<'a, D> {
                 elapsed: self.elapsed,
                 partner: losses.next().map(|(losses, _)| losses),
             };
-            if report.step.is_multiple_of(config.train.log_every) {
-                if let Some(journal) = &mut self.journal {
-                    journal.step(&report)?;
-                }
+            if let Some(journal) = &mut self.journal
+                && report.step.is_multiple_of(config.train.log_every)
+            {
+                journal.step(&report)?;
             }
             observer.step(&report);
         }

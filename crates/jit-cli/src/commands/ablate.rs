@@ -5,18 +5,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use jit_model::Cpu;
 use jit_study::report::Report;
 use jit_study::{Ended, Plan, Study, StudyError, StudyObserver, Suite, store, suites};
 use jit_train::RunConfig;
 use jit_train::config::PrecisionChoice;
 
 use crate::cli::AblateArgs;
+#[cfg(not(feature = "gpu"))]
+use crate::device::DeviceError;
+use crate::device::{DeviceName, cpu};
 use crate::failure::{Failure, Outcome};
 use crate::flags::run_options;
 use crate::layers::{Layers, Origin};
 use crate::study_watch::StudyWatch;
-use crate::{device, interrupt, presets};
+use crate::{interrupt, presets};
 
 mod dry_run;
 mod workers;
@@ -29,7 +31,7 @@ use workers::Workers;
 /// # Errors
 /// A suite or options that make no sense, unusable images, or whatever a run fails on but its own
 /// numbers.
-pub fn run(args: &AblateArgs, out: &mut dyn Write) -> Outcome {
+pub fn run(args: &AblateArgs, device: DeviceName, out: &mut dyn Write) -> Outcome {
     let mut suite = suites::open(&args.suite).map_err(Failure::usage)?;
     if let Some(seeds) = args.seeds {
         suite.seeds = (0..seeds).collect();
@@ -39,16 +41,19 @@ pub fn run(args: &AblateArgs, out: &mut dyn Write) -> Outcome {
     if base.train.precision == PrecisionChoice::Auto {
         // All runs of a study in one, whatever machine joins.
         let recorded = store::precision(&dir)?;
-        base.train.precision = recorded.unwrap_or_else(|| Cpu::fastest_precision().into());
+        base.train.precision = match recorded {
+            Some(recorded) => recorded,
+            None => device.open(PrecisionChoice::Auto)?.precision(),
+        };
     }
     let images = images(&mut base, &suite, args.dry_run)?;
-    let command = command(args, base.train.precision);
+    let command = command(args, device, base.train.precision);
     let mut plan = Plan::new(suite, base).map_err(Failure::usage)?;
     if !args.only.is_empty() {
         plan.keep(&args.only).map_err(Failure::usage)?;
     }
     if args.dry_run {
-        return dry_run::print(&plan, &dir, images, out);
+        return dry_run::print(&plan, device, &dir, images, out);
     }
     let stop = interrupt::flag()?;
     store::settle(&dir, &plan.suite).map_err(explain)?;
@@ -56,15 +61,15 @@ pub fn run(args: &AblateArgs, out: &mut dyn Write) -> Outcome {
         0 => format!("{} runs", plan.runs.len()),
         fusions => format!("{} runs and {fusions} fusions", plan.runs.len()),
     };
-    let study = Study { dir: dir.clone(), plan, command, device: &device::cpu };
+    let study = Work { dir: dir.clone(), plan, command, device };
     if args.worker {
         workers::stop_with_parent(Arc::clone(&stop))?;
-        work(&study, &mut Quiet, &stop)?;
+        study.work(&mut Quiet, &stop)?;
         return Ok(());
     }
-    let workers = Workers::start(args, &dir)?;
+    let workers = Workers::start(args, device, &dir)?;
     let mut watch = StudyWatch::new();
-    let ended = work(&study, &mut watch, &stop);
+    let ended = study.work(&mut watch, &stop);
     watch.finish();
     let helped = workers.finish();
     match ended? {
@@ -90,12 +95,32 @@ struct Quiet;
 
 impl StudyObserver for Quiet {}
 
-fn work(
-    study: &Study<'_, Cpu>,
-    observer: &mut dyn StudyObserver,
-    stop: &AtomicBool,
-) -> Outcome<Ended> {
-    study.work(observer, stop).map_err(explain)
+/// A study and the device that works on it.
+struct Work {
+    dir: PathBuf,
+    plan: Plan,
+    command: String,
+    device: DeviceName,
+}
+
+impl Work {
+    fn work(self, observer: &mut dyn StudyObserver, stop: &AtomicBool) -> Outcome<Ended> {
+        let Self { dir, plan, command, device } = self;
+        let ended = match device {
+            DeviceName::Cpu => {
+                let make = |precision| Ok(cpu(precision));
+                Study { dir, plan, command, device: &make }.work(observer, stop)
+            }
+            #[cfg(feature = "gpu")]
+            DeviceName::Wgpu(_) | DeviceName::Cuda(_) => {
+                let make = |precision| device.card(precision).map_err(|e| e.to_string());
+                Study { dir, plan, command, device: &make }.work(observer, stop)
+            }
+            #[cfg(not(feature = "gpu"))]
+            name => return Ok(Err(DeviceError::NotCompiled { name })?),
+        };
+        ended.map_err(explain)
+    }
 }
 
 /// The options that all runs share: preset, suite and flags over the built-in values.
@@ -136,8 +161,11 @@ fn images(base: &mut RunConfig, suite: &Suite, dry_run: bool) -> Outcome<usize> 
 }
 
 /// The command line that repeats this study, but for which runs and where.
-fn command(args: &AblateArgs, precision: PrecisionChoice) -> String {
+fn command(args: &AblateArgs, device: DeviceName, precision: PrecisionChoice) -> String {
     let mut words = vec!["jit".to_string(), "ablate".into(), "--suite".into(), quoted(&args.suite)];
+    if device != DeviceName::Cpu {
+        words.extend(["--device".into(), device.to_string()]);
+    }
     if let Some(data) = &args.data {
         words.extend(["--data".into(), quoted(data)]);
     }

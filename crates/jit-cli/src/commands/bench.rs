@@ -17,7 +17,7 @@ use jit_study::Pace;
 use jit_train::RunConfig;
 
 use crate::cli::{BenchArgs, Workload};
-use crate::device;
+use crate::device::{self, DeviceName, Opened};
 use crate::failure::{Failure, Outcome};
 use crate::flags::run_options;
 use report::{Machine, Report};
@@ -26,7 +26,7 @@ use report::{Machine, Report};
 ///
 /// # Errors
 /// A configuration that is not valid.
-pub fn run(args: &BenchArgs, out: &mut dyn Write) -> Outcome {
+pub fn run(args: &BenchArgs, device: DeviceName, out: &mut dyn Write) -> Outcome {
     let options = run_options();
     let mut config: RunConfig = args.config.layers(&options)?.build().map_err(Failure::usage)?;
     let batch = batch_size(&config);
@@ -40,17 +40,39 @@ pub fn run(args: &BenchArgs, out: &mut dyn Write) -> Outcome {
             failure.help("leave [partner] out, or measure it by giving its options to [model]")
         );
     }
-    let dev = device::cpu(config.train.precision);
-    let machine = machine(&dev);
+    match device.open(config.train.precision)? {
+        Opened::Cpu(dev) => measure(&dev, processor(&dev), &mut config, args, out),
+        #[cfg(feature = "gpu")]
+        Opened::Gpu(dev) => {
+            let machine = Machine {
+                level: device.to_string(),
+                threads: 0,
+                precision: dev.precision().into(),
+                peak_flops: dev.peak_flops(),
+                peak_of: "a large matrix product",
+            };
+            measure(&*dev, machine, &mut config, args, out)
+        }
+    }
+}
+
+fn measure<D: Device>(
+    dev: &D,
+    machine: Machine,
+    config: &mut RunConfig,
+    args: &BenchArgs,
+    out: &mut dyn Write,
+) -> Outcome {
     let steps = args.steps.get();
     if args.what == Workload::Kernels {
-        return kernels::run(&dev, &config, &machine, steps, args.json, out);
+        return kernels::run(dev, config, &machine, steps, args.json, out);
     }
     let measured = match args.what {
-        Workload::Train => train::measure(&dev, &config, steps),
-        _ => sample::measure(&dev, &mut config, steps),
+        Workload::Train => train::measure(dev, config, steps),
+        _ => sample::measure(dev, config, steps),
     };
-    let report = Report::new(args.what, &config, machine, measured);
+    device::sound(dev)?;
+    let report = Report::new(args.what, config, machine, measured);
     if args.json { report.json(out) } else { report.text(out) }
 }
 
@@ -80,13 +102,14 @@ fn batch_size(config: &RunConfig) -> usize {
     }
 }
 
-fn machine(dev: &impl Device) -> Machine {
+fn processor(dev: &impl Device) -> Machine {
     let (level, threads) = (cpu::level(), rayon::current_num_threads());
     Machine {
         level: level.to_string(),
         threads,
         precision: dev.precision().into(),
         peak_flops: peak_flops(level, dev.precision(), threads),
+        peak_of: "multiply-adds in registers",
     }
 }
 

@@ -12,6 +12,7 @@ use jit_eval::{
     Cache, Collector, Extractors, Fit, Metric, Options, Part, Protocol, Provenance, Reference,
     Sample, Source, Stats, evaluate,
 };
+use jit_model::Device;
 use jit_train::Communicator;
 use jit_train::communicator::CommunicationError;
 use jit_train::turns::in_turn;
@@ -20,11 +21,12 @@ use self::frames::Frames;
 use self::report::{Evaluation, Real};
 use super::sample::save_each;
 use crate::cli::{EvalArgs, ExtractorName, NetworkArgs};
+use crate::device::{DeviceName, on_device};
 use crate::drawing::Drawer;
 use crate::failure::{Failure, Outcome};
 use crate::source::{self as checkpoint, Source as Checkpoint};
 use crate::terminal::Progress;
-use crate::{device, fusion, interrupt};
+use crate::{fusion, interrupt};
 
 mod frames;
 mod report;
@@ -34,7 +36,12 @@ mod report;
 ///
 /// # Errors
 /// Images or weights that cannot be used, too few images for a metric.
-pub fn run(args: &EvalArgs, comm: &dyn Communicator, out: &mut dyn Write) -> Outcome {
+pub fn run(
+    args: &EvalArgs,
+    device: DeviceName,
+    comm: &dyn Communicator,
+    out: &mut dyn Write,
+) -> Outcome {
     let mut model = match &args.checkpoint {
         None => None,
         Some(path) => Some(checkpoint::open(path, args.average.as_deref(), &args.config)?),
@@ -69,7 +76,11 @@ pub fn run(args: &EvalArgs, comm: &dyn Communicator, out: &mut dyn Write) -> Out
     let cache = args.network.cache.as_deref().map(Cache::new);
 
     let (generated, size, described) = match (&mut model, &given) {
-        (Some(model), _) => draw(comm, args, model, second, &extractors, cache.as_ref())?,
+        (Some(model), _) => {
+            let opened = device.open(model.config.train.precision)?;
+            let eyes = (&extractors, cache.as_ref());
+            on_device!(&opened, dev => draw(comm, dev, args, model, second, eyes))?
+        }
         (None, Some(given)) => {
             let (sample, size) =
                 gather(comm, given, None, &extractors, cache.as_ref(), "generated")?;
@@ -286,17 +297,16 @@ pub fn gather(
 
 /// Features of images drawn by a model, on process 0, their size, and what they are. Each process draws
 /// some of them.
-fn draw(
+fn draw<D: Device>(
     comm: &dyn Communicator,
+    dev: &D,
     args: &EvalArgs,
     model: &mut Checkpoint,
     second: Option<Checkpoint>,
-    extractors: &Extractors,
-    cache: Option<&Cache>,
+    (extractors, cache): (&Extractors, Option<&Cache>),
 ) -> Outcome<(Option<Sample>, [usize; 2], String)> {
-    let dev = device::cpu(model.config.train.precision);
     let fused = second.as_ref().map(|second| fusion::describe(model, second)).unwrap_or_default();
-    let drawer = Drawer::new(&dev, model, second)?;
+    let drawer = Drawer::new(dev, model, second)?;
     let (sampler, shape) = (drawer.sampler(), &model.config.model);
     let (classes, side) = (shape.num_classes.max(1), shape.image_size);
     let labels: Vec<u32> = (0..args.count.get()).map(|i| (i % classes) as u32).collect();
@@ -309,7 +319,7 @@ fn draw(
     // The planes where they are to be written, then what the networks say of them.
     let make = |range: Range<usize>| {
         let (first, labels) = (range.start, &labels[range]);
-        let planes = jit_train::draw::draw(&sampler, args.seed, first as u64, labels, |_| {});
+        let planes = jit_train::draw::draw(&sampler, args.seed, first as u64, labels, |_| {})?;
         let pixels = rgb_of_planes(&planes, labels.len(), shape.channels);
         let images = Images { pixels: &pixels, batch: labels.len(), height: side, width: side };
         let said = eye.look(Chunk { images, labels: Some(labels) })?.to_bytes();

@@ -12,11 +12,12 @@ use jit_train::turns::in_turn;
 
 use crate::classes;
 use crate::cli::SampleArgs;
+use crate::device::{DeviceName, on_device};
 use crate::drawing::Drawer;
 use crate::failure::{Failure, Outcome};
 use crate::source::{self, Source};
 use crate::terminal::Progress;
-use crate::{device, fusion, interrupt};
+use crate::{fusion, interrupt};
 
 /// Pixels between the images of a sheet.
 const PADDING: usize = 2;
@@ -37,7 +38,12 @@ struct Drawn {
 ///
 /// # Errors
 /// Weights or classes that do not exist, outputs that cannot be written.
-pub fn run(args: &SampleArgs, comm: &dyn Communicator, out: &mut dyn Write) -> Outcome {
+pub fn run(
+    args: &SampleArgs,
+    device: DeviceName,
+    comm: &dyn Communicator,
+    out: &mut dyn Write,
+) -> Outcome {
     let mut source =
         source::open(&args.source.checkpoint, args.source.weights.as_deref(), &args.config)?;
     let second = fusion::second(&source)?;
@@ -49,8 +55,8 @@ pub fn run(args: &SampleArgs, comm: &dyn Communicator, out: &mut dyn Write) -> O
     let columns = classes::columns(classes.len(), count);
     limit(args, &source, count, columns)?;
 
-    let dev = device::cpu(source.config.train.precision);
-    let drawn = draw(comm, &dev, &mut source, second, args, &labels)?;
+    let opened = device.open(source.config.train.precision)?;
+    let drawn = on_device!(&opened, dev => draw(comm, dev, &mut source, second, args, &labels))?;
     if !comm.is_first() {
         return Ok(());
     }
@@ -127,7 +133,7 @@ fn draw<D: Device>(
                 estimates.push(to_u8(&dev.download(&(step.x_hat)())));
             }
             progress.update((round * steps + step.step) as u64, "drawing");
-        });
+        })?;
         for i in 0..labels.len() {
             made.extend(estimates.iter().flat_map(|step| &step[i * pixels..][..pixels]));
         }

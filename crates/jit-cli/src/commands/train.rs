@@ -10,7 +10,7 @@ use jit_train::config::PrecisionChoice;
 use jit_train::{Communicator, Observer, Outcome as Ending, RunConfig, Silent, TrainError};
 
 use crate::cli::TrainArgs;
-use crate::device;
+use crate::device::{DeviceName, on_device};
 use crate::failure::{Failure, Outcome};
 use crate::flags::run_options;
 use crate::interrupt;
@@ -22,7 +22,12 @@ use crate::terminal::{Progress, Watch, say};
 ///
 /// # Errors
 /// A wrong configuration, unusable images, or whatever training fails on.
-pub fn run(args: &TrainArgs, comm: &dyn Communicator, out: &mut dyn Write) -> Outcome {
+pub fn run(
+    args: &TrainArgs,
+    device: DeviceName,
+    comm: &dyn Communicator,
+    out: &mut dyn Write,
+) -> Outcome {
     let options = run_options();
     let layers = args.config.layers(&options)?;
     let mut config: RunConfig = layers.build().map_err(Failure::usage)?;
@@ -44,11 +49,13 @@ pub fn run(args: &TrainArgs, comm: &dyn Communicator, out: &mut dyn Write) -> Ou
     config.validate().map_err(Failure::usage)?;
     check(&mut dataset, &config)?;
 
-    let dev = device::cpu(precision(comm, &dir, &config)?);
+    let opened = device.open(precision(comm, &dir, &config)?)?;
     let mut watch = Watch::default();
     let observer: &mut dyn Observer = if comm.is_first() { &mut watch } else { &mut Silent };
     let dataset = Arc::new(dataset);
-    let ending = jit_train::train_together(comm, &dev, &dir, config, dataset, observer, &stop);
+    let ending = on_device!(&opened, dev => {
+        jit_train::train_together(comm, dev, &dir, config, dataset, observer, &stop)
+    });
     watch.finish();
     match ending.map_err(explain)? {
         Ending::Finished { step } => {

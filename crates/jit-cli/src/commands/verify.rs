@@ -5,7 +5,7 @@ use std::io::Write;
 use jit_train::Communicator;
 
 use crate::cli::VerifyArgs;
-use crate::device;
+use crate::device::{DeviceName, on_device, sound};
 use crate::failure::{Failure, Outcome};
 use crate::verify::{table, verify};
 
@@ -13,12 +13,18 @@ use crate::verify::{table, verify};
 ///
 /// # Errors
 /// When a file cannot be verified, or a deviation exceeds its tolerance.
-pub fn run(args: &VerifyArgs, comm: &dyn Communicator, out: &mut dyn Write) -> Outcome {
-    let dev = device::cpu(args.precision.into());
+pub fn run(
+    args: &VerifyArgs,
+    device: DeviceName,
+    comm: &dyn Communicator,
+    out: &mut dyn Write,
+) -> Outcome {
+    let opened = device.open(args.precision.into())?;
     let mut checks = Vec::new();
     for file in &args.files {
-        checks.extend(verify(comm, &dev, file)?);
+        checks.extend(on_device!(&opened, dev => verify(comm, dev, file))?);
     }
+    on_device!(&opened, dev => sound(dev))?;
     out.write_all(table(&checks).as_bytes())?;
     let failed = checks.iter().filter(|c| !c.passed()).count();
     if failed > 0 {

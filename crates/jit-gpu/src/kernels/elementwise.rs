@@ -1,6 +1,10 @@
 //! One unit an element: sums, activations, the residual.
 
+use std::f32::consts::FRAC_2_SQRT_PI;
+
 use cubecl::prelude::*;
+
+const TWO_OVER_ROOT_PI: f32 = FRAC_2_SQRT_PI;
 
 #[cube(launch)]
 pub fn fill(out: &mut Tensor<f32>, value: f32) {
@@ -94,13 +98,13 @@ fn erf(x: f32) -> f32 {
                 + t * (0.096_784_18f32
                     + t * (-0.186_288_06f32
                         + t * (0.278_868_07f32
-                            + t * (-1.135_203_98f32
-                                + t * (1.488_515_87f32
+                            + t * (-1.135_204f32
+                                + t * (1.488_515_9f32
                                     + t * (-0.822_152_23f32 + t * 0.170_872_77f32))))))));
     let far = 1.0f32 - t * f32::exp(-a * a + tail);
     let s = a * a;
     let near = a
-        * 1.128_379_2f32
+        * TWO_OVER_ROOT_PI
         * (1.0f32
             + s * (-0.333_333_34f32
                 + s * (0.1f32

@@ -9,7 +9,7 @@ use jit_study::{Estimate, Plan, PlannedRun, layout};
 
 use crate::commands::bench;
 use crate::commands::info::{bytes, count};
-use crate::device;
+use crate::device::{DeviceName, on_device};
 use crate::failure::Outcome;
 use crate::terminal::clock;
 
@@ -17,7 +17,13 @@ use crate::terminal::clock;
 ///
 /// # Errors
 /// When the output cannot be written.
-pub fn print(plan: &Plan, dir: &Path, images: usize, out: &mut dyn Write) -> Outcome {
+pub fn print(
+    plan: &Plan,
+    device: DeviceName,
+    dir: &Path,
+    images: usize,
+    out: &mut dyn Write,
+) -> Outcome {
     let suite = &plan.suite;
     writeln!(out, "suite       {}: {}", suite.name, suite.title)?;
     writeln!(out, "folder      {}", dir.display())?;
@@ -48,7 +54,8 @@ pub fn print(plan: &Plan, dir: &Path, images: usize, out: &mut dyn Write) -> Out
     if let Some(run) =
         left.first().copied().or_else(|| plan.runs.first().filter(|_| !rows.is_empty()))
     {
-        let pace = bench::pace(&device::cpu(run.config.train.precision), &run.config);
+        let opened = device.open(run.config.train.precision)?;
+        let pace = on_device!(&opened, dev => bench::pace(dev, &run.config));
         let (training, drawing) = (count(pace.training as u64), count(pace.drawing as u64));
         writeln!(
             out,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cli::AblateArgs;
+use crate::device::DeviceName;
 use crate::failure::{Failure, Outcome};
 
 /// Processes that help.
@@ -20,14 +21,14 @@ impl Workers {
     ///
     /// # Errors
     /// When the system refuses a process.
-    pub fn start(args: &AblateArgs, dir: &Path) -> Outcome<Self> {
+    pub fn start(args: &AblateArgs, device: DeviceName, dir: &Path) -> Outcome<Self> {
         let program = std::env::current_exe()?;
         let threads = rayon::current_num_threads().to_string();
         let mut workers = Self { children: Vec::new() };
         for _ in 1..args.jobs.get() {
             let mut command = Command::new(&program);
             command.args(["ablate", "--worker", "--threads", &threads, "--suite", &args.suite]);
-            command.arg("--out").arg(dir);
+            command.args(["--device", &device.to_string()]).arg("--out").arg(dir);
             command.args(args.data.iter().flat_map(|data| ["--data", data]));
             command.args(args.set.iter().flat_map(|assignment| ["--set", assignment]));
             command.args(args.only.iter().flat_map(|name| ["--only", name]));

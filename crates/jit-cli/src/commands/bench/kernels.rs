@@ -49,7 +49,8 @@ pub fn run<D: Device>(
     json: bool,
     out: &mut dyn Write,
 ) -> Outcome {
-    let mut bench = Bench { runs, peak: machine.peak_flops, rows: Vec::new() };
+    let mut bench =
+        Bench { runs, peak: machine.peak_flops, wait: &|| dev.wait(), rows: Vec::new() };
     linears(dev, config, &mut bench);
     attention(dev, config, &mut bench);
     rows(dev, config, &mut bench);
@@ -69,7 +70,7 @@ pub fn run<D: Device>(
     }
     let (m, gflops) = (machine, machine.peak_flops / 1e9);
     let precision = precision_name(m.precision);
-    writeln!(out, "kernels     {}, {} threads, {precision}", m.level, m.threads)?;
+    writeln!(out, "kernels     {}, {precision}", m.kernels())?;
     writeln!(out, "peak        {gflops:.1} GFLOP/s")?;
     writeln!(out, "\n{:<44}{:>12}{:>10}{:>8}{:>8}", "", "time", "GFLOP/s", "peak", "GB/s")?;
     for row in &bench.rows {
@@ -84,19 +85,22 @@ pub fn run<D: Device>(
     Ok(())
 }
 
-struct Bench {
+struct Bench<'a> {
     runs: usize,
+    /// Waits until the device is done.
+    wait: &'a dyn Fn(),
     /// Operations per second.
     peak: f64,
     rows: Vec<Row>,
 }
 
-impl Bench {
+impl Bench<'_> {
     fn run<R>(&mut self, name: impl Into<String>, work: Work, mut f: impl FnMut() -> R) {
         let mut once = || {
             let started = Instant::now();
             // Results are freed within the time, as in a step.
             drop(f());
+            (self.wait)();
             started.elapsed().as_secs_f64()
         };
         once();
@@ -128,7 +132,7 @@ fn tokens(config: &RunConfig) -> usize {
     config.model.tokens() + config.model.in_context_len
 }
 
-fn linears<D: Device>(dev: &D, config: &RunConfig, bench: &mut Bench) {
+fn linears<D: Device>(dev: &D, config: &RunConfig, bench: &mut Bench<'_>) {
     let (d, images) = (config.model.hidden_size, config.train.batch_size);
     let rows = images * tokens(config);
     let mut layers = vec![("qkv", rows, d, 3 * d), ("projection", rows, d, d)];
@@ -157,7 +161,7 @@ fn linears<D: Device>(dev: &D, config: &RunConfig, bench: &mut Bench) {
     }
 }
 
-fn attention<D: Device>(dev: &D, config: &RunConfig, bench: &mut Bench) {
+fn attention<D: Device>(dev: &D, config: &RunConfig, bench: &mut Bench<'_>) {
     let (c, b, n) = (&config.model, config.train.batch_size, tokens(config));
     let (d, h) = (c.hidden_size, c.head_dim());
     let qkv = normal(dev, &[b, n, 3 * d]);
@@ -183,7 +187,7 @@ fn attention<D: Device>(dev: &D, config: &RunConfig, bench: &mut Bench) {
     });
 }
 
-fn rows<D: Device>(dev: &D, config: &RunConfig, bench: &mut Bench) {
+fn rows<D: Device>(dev: &D, config: &RunConfig, bench: &mut Bench<'_>) {
     let (b, n, d) = (config.train.batch_size, tokens(config), config.model.hidden_size);
     let values = b * n * d;
     let [x, y, dout] = [(); 3].map(|()| normal(dev, &[b, n, d]));
@@ -209,7 +213,7 @@ fn rows<D: Device>(dev: &D, config: &RunConfig, bench: &mut Bench) {
     });
 }
 
-fn optimizer<D: Device>(dev: &D, config: &RunConfig, bench: &mut Bench) {
+fn optimizer<D: Device>(dev: &D, config: &RunConfig, bench: &mut Bench<'_>) {
     let d = config.model.hidden_size;
     let shape = [6 * d, d];
     let mut weight = dev.weight(normal(dev, &shape));

@@ -16,12 +16,24 @@ use crate::failure::Outcome;
 pub struct Machine {
     /// Instruction set of the kernels.
     pub level: String,
-    /// Threads.
+    /// Threads of a processor; 0 elsewhere.
     pub threads: usize,
     /// Precision of the linear layers.
     pub precision: PrecisionChoice,
-    /// Operations per second of multiply-adds in registers, in that precision.
+    /// Operations per second at best, in that precision.
     pub peak_flops: f64,
+    /// What reaches that.
+    pub peak_of: &'static str,
+}
+
+impl Machine {
+    /// What computes, in words.
+    pub fn kernels(&self) -> String {
+        match self.threads {
+            0 => self.level.clone(),
+            threads => format!("{}, {threads} threads", self.level),
+        }
+    }
 }
 
 /// What was measured.
@@ -115,7 +127,7 @@ impl Report {
         let m = &self.machine;
         let precision = precision_name(m.precision);
         writeln!(out, "{}, {} images at once, {precision}", self.workload, self.batch_size)?;
-        writeln!(out, "kernels     {}, {} threads", m.level, m.threads)?;
+        writeln!(out, "kernels     {}", m.kernels())?;
         let (fastest, slowest) = self
             .seconds
             .iter()
@@ -131,10 +143,11 @@ impl Report {
         writeln!(out, "images      {:.3} a second", self.images_per_second)?;
         writeln!(
             out,
-            "operations  {:.1} GFLOP/s, {:.0} % of this machine's peak of {:.1} GFLOP/s",
+            "operations  {:.1} GFLOP/s, {:.0} % of this machine's peak of {:.1} GFLOP/s ({})",
             self.gflops,
             100.0 * self.share_of_peak,
-            self.peak_gflops
+            self.peak_gflops,
+            m.peak_of
         )?;
         if let Some(bytes) = self.peak_memory_bytes {
             writeln!(out, "memory      {:.2} GiB at the peak", bytes as f64 / (1u64 << 30) as f64)?;
@@ -220,6 +233,7 @@ mod tests {
             threads: 1,
             precision: PrecisionChoice::F32,
             peak_flops: 4e9,
+            peak_of: "multiply-adds in registers",
         };
         let report = Report::new(Workload::Train, &RunConfig::default(), machine, measured);
         assert_eq!((report.seconds_per_step, report.images_per_second), (1.5, 4.0));

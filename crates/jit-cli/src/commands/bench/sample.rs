@@ -31,6 +31,7 @@ pub fn measure<D: Device>(dev: &D, config: &mut RunConfig, steps: usize) -> Meas
     let mut seconds = Vec::with_capacity(steps);
     let mut last = Instant::now();
     sampler.sample(z0, &labels(model, images), |progress| {
+        dev.wait();
         if progress.step == 1 {
             profile::start();
         } else {

@@ -48,6 +48,7 @@ pub fn measure<D: Device>(dev: &D, config: &RunConfig, steps: usize) -> Measured
         accumulate(dev, &denoiser, &params, &mut grads, micro, mode, &mut |_, _| {});
         let norm = optimizer.grad_norm(dev, &grads);
         optimizer.step(dev, registry, &mut params, &grads, &norm, config.peak_lr());
+        dev.wait();
         started.elapsed().as_secs_f64()
     };
     take_step(0);
