@@ -86,14 +86,8 @@ pub enum DeviceError {
     #[error("the device failed: {0}")]
     Failed(String),
     /// Its memory is too small.
-    #[error(
-        "the device is out of memory, which holds {:.2} GiB: use fewer images at once",
-        *limit as f64 / f64::from(1 << 30)
-    )]
-    Full {
-        /// Bytes that it holds.
-        limit: u64,
-    },
+    #[error("the device is out of memory: use fewer images at once")]
+    Full,
     /// What is said of the device's memory is no number.
     #[error("JIT_DEVICE_MEMORY is `{0}`; expected a number of GiB, such as 7.5")]
     Memory(String),
@@ -163,7 +157,7 @@ pub fn sound<D: Device>(dev: &D) -> Result<(), DeviceError> {
     match dev.fault() {
         None => Ok(()),
         Some(Fault::Failed(reason)) => Err(DeviceError::Failed(reason)),
-        Some(Fault::OutOfMemory { limit }) => Err(DeviceError::Full { limit }),
+        Some(Fault::OutOfMemory { .. }) => Err(DeviceError::Full),
     }
 }
 

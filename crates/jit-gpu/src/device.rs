@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cubecl::client::Client;
 use cubecl::device::{DeviceUnavailable, WgpuDeviceKind};
+use cubecl::ir::features::TypeUsage;
+use cubecl::prelude::*;
+use half::f16;
 use jit_model::device::{Fault, Precision};
 
 use crate::memory::Memory;
@@ -76,13 +79,14 @@ pub enum OpenError {
 /// A graphics card: memory, a queue, and the model's operations ([`jit_model::Device`]).
 pub struct Gpu {
     pub(crate) client: Client,
-    backend: Backend,
     precision: Precision,
     /// The type to which operands of products are rounded in bf16 precision.
     pub(crate) half: Option<HalfKind>,
     pub(crate) memory: Arc<Memory>,
-    /// The most bytes its tensors may hold, if less than the device has.
+    /// The most bytes its tensors may hold, if that is known.
     limit: Option<u64>,
+    /// The most bytes of one tensor.
+    largest: u64,
     /// The first failure.
     fault: Mutex<Option<Fault>>,
     /// What a kernel is given in place of tensors that it does not read.
@@ -113,25 +117,31 @@ impl Gpu {
             (None, Some(_)) => Precision::Bf16,
             (None, None) => Precision::F32,
         };
+        let memory_of = client.properties().memory.clone();
         let memory = Arc::new(Memory::default());
         let nothing = Block::new(client.create_from_slice(&[0; 4]), 4, &memory);
         let no_words = Block::new(client.create_from_slice(&[0; 4]), 4, &memory);
         Ok(Self {
             client,
-            backend,
             precision,
             half: half.filter(|_| precision == Precision::Bf16),
             memory,
-            limit,
+            limit: limit.or(memory_of.max_memory()),
+            largest: memory_of.max_page_size,
             fault: Mutex::new(None),
             nothing: GpuTensor { shape: vec![1], block: nothing },
             no_words: Words { block: no_words, len: 1 },
         })
     }
 
-    /// Through what it is reached.
-    pub fn backend(&self) -> Backend {
-        self.backend
+    /// The same, with operands rounded to f16 where the device has that: not for training, but what bf16
+    /// goes through can be checked with it on devices that lack bf16.
+    #[doc(hidden)]
+    pub fn rounding_to_f16(mut self) -> Option<Self> {
+        let uses = f16::supported_uses(&self.client);
+        let enough = uses.contains(TypeUsage::Conversion) && uses.contains(TypeUsage::Buffer);
+        self.half = Some(HalfKind::F16);
+        enough.then_some(self)
     }
 
     pub(crate) fn precision_of_products(&self) -> Precision {
@@ -152,7 +162,17 @@ impl Gpu {
         if let Some(limit) = self.limit
             && self.memory.live() > limit
         {
-            self.fail(Fault::OutOfMemory { limit });
+            self.fail(Fault::OutOfMemory { limit: Some(limit) });
+        }
+        if bytes as u64 > self.largest {
+            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+            let (bytes, parts) = (bytes as u64, (bytes as u64).div_ceil(self.largest));
+            self.fail(Fault::Failed(format!(
+                "a tensor of {} MiB is more than the {} MiB that it lends a kernel: use 1/{parts} as many \
+                 images at once",
+                mib(bytes),
+                mib(self.largest)
+            )));
         }
         block
     }
@@ -203,7 +223,7 @@ impl Gpu {
         let lower = message.to_lowercase();
         let memory = ["out of memory", "allocat", "buffer too large", "buffertoobig"];
         if memory.iter().any(|word| lower.contains(word)) {
-            self.fail(Fault::OutOfMemory { limit: self.memory.live() });
+            self.fail(Fault::OutOfMemory { limit: None });
         } else {
             let first = message.lines().filter(|line| !line.trim().is_empty()).take(3);
             self.fail(Fault::Failed(first.collect::<Vec<_>>().join("; ")));
@@ -223,10 +243,15 @@ impl Gpu {
 /// A client of the device.
 fn connect(backend: Backend, index: usize) -> Result<Client, OpenError> {
     let device = match backend {
-        Backend::Wgpu => cubecl::Device::wgpu(match index {
-            0 => WgpuDeviceKind::DefaultDevice,
-            _ => WgpuDeviceKind::DiscreteGpu(index),
-        }),
+        Backend::Wgpu => {
+            let kind = || match index {
+                0 => WgpuDeviceKind::DefaultDevice,
+                _ => WgpuDeviceKind::DiscreteGpu(index),
+            };
+            // Vulkan first, where there is one: looking for every interface at once makes some drivers
+            // complain.
+            cubecl::Device::vulkan(kind()).or_else(|_| cubecl::Device::wgpu(kind()))
+        }
         Backend::Cuda => cubecl::Device::cuda(index),
     };
     let device = device.map_err(|error| match error {

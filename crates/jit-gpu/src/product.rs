@@ -11,7 +11,7 @@ use cubek_matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek_matmul::multi_level;
 use cubek_matmul::strategy::Strategy;
 use cubek_std::InputBinding;
-use half::bf16;
+use half::{bf16, f16};
 
 use crate::device::Gpu;
 use crate::kernels::elementwise::{add_rows_in_place, round_to};
@@ -24,6 +24,9 @@ use crate::tensor::{Block, GpuTensor};
 pub enum HalfKind {
     /// The upper half of an f32.
     Bf16,
+    /// More digits and less range, too little for gradients as they are: a check of what Bf16 goes
+    /// through, on devices without it.
+    F16,
 }
 
 impl HalfKind {
@@ -88,15 +91,19 @@ impl Gpu {
     pub(crate) fn operand<'a>(&self, x: &'a GpuTensor) -> Values<'a> {
         match self.half {
             None => Values::Borrowed(&x.block),
-            Some(HalfKind::Bf16) => Values::Own(self.rounded(x)),
+            Some(_) => Values::Own(self.rounded(x)),
         }
     }
 
     /// A tensor's values in half as many bits.
     pub(crate) fn rounded(&self, x: &GpuTensor) -> Block {
-        let block = self.block(x.len() * 2);
-        let (count, dim) = each(x.len());
-        round_to::launch::<bf16>(&self.client, count, dim, x.arg(), block.arg::<bf16>(x.len()));
+        let (block, n) = (self.block(x.len() * 2), x.len());
+        let (count, dim) = each(n);
+        let (c, x) = (&self.client, x.arg());
+        match self.half {
+            Some(HalfKind::F16) => round_to::launch::<f16>(c, count, dim, x, block.arg::<f16>(n)),
+            _ => round_to::launch::<bf16>(c, count, dim, x, block.arg::<bf16>(n)),
+        }
         block
     }
 
@@ -112,7 +119,7 @@ impl Gpu {
     ) {
         match self.half {
             None => self.multiply_f32(a, b, bias, c, adds, extents),
-            Some(HalfKind::Bf16) => self.multiply_half(a, b, bias, c, adds, extents),
+            Some(kind) => self.multiply_half(kind, a, b, bias, c, adds, extents),
         }
     }
 
@@ -152,6 +159,7 @@ impl Gpu {
 
     fn multiply_half(
         &self,
+        kind: HalfKind,
         a: &Operand<'_>,
         b: &Operand<'_>,
         bias: Option<&GpuTensor>,
@@ -162,7 +170,10 @@ impl Gpu {
         // The library's product writes; a sum goes through a tensor of its own.
         let apart = adds.then(|| self.unset(&c.shape));
         let to = apart.as_ref().unwrap_or(c);
-        let half = bf16::elem_type_native();
+        let half = match kind {
+            HalfKind::Bf16 => bf16::elem_type_native(),
+            HalfKind::F16 => f16::elem_type_native(),
+        };
         let bind = |x: &Operand<'_>, shape: [usize; 3], strides: [usize; 3]| {
             let block = x.values.block();
             InputBinding::new(

@@ -296,8 +296,8 @@ pub fn clip(norm: f64, limit: f64) -> f32 {
 pub enum Fault {
     /// Its memory does not hold what was asked of it.
     OutOfMemory {
-        /// Bytes that it holds, as far as is known.
-        limit: u64,
+        /// Bytes that it holds, where that is known.
+        limit: Option<u64>,
     },
     /// Anything else, in the driver's words.
     Failed(String),

@@ -30,12 +30,11 @@ pub fn draw<D: Device>(
     match sampler.dev.fault() {
         None => Ok(images),
         Some(Fault::Failed(reason)) => Err(TrainError::Device { reason }),
-        Some(Fault::OutOfMemory { limit }) => {
-            let held = limit as f64 / f64::from(1 << 30);
+        Some(Fault::OutOfMemory { .. }) => {
+            let images = labels.len();
             let reason = format!(
-                "{} images at once do not fit into its memory of {held:.2} GiB: draw fewer, with a \
-                 smaller --batch-size",
-                labels.len()
+                "{images} images at once do not fit into its memory: draw fewer, with a smaller \
+                 --batch-size"
             );
             Err(TrainError::Device { reason })
         }

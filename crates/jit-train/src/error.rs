@@ -137,9 +137,9 @@ pub enum TrainError {
         batch: usize,
         /// Bytes that a step on it needs.
         needed: u64,
-        /// Bytes that the device holds.
-        limit: u64,
-        /// The micro-batch that would fit, if any does.
+        /// Bytes that the device holds, where that is known.
+        limit: Option<u64>,
+        /// The micro-batch that would fit, if any does; half of it where that is not known.
         fits: Option<usize>,
         /// Whether blocks are computed again in the backward pass already.
         checkpoints: bool,
@@ -161,20 +161,30 @@ pub enum TrainError {
 fn describe_memory(
     batch: usize,
     needed: u64,
-    limit: u64,
+    limit: Option<u64>,
     fits: Option<usize>,
     checkpoints: bool,
 ) -> String {
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
     let images = if batch == 1 { "1 image".into() } else { format!("{batch} images") };
     let mut text = format!(
-        "the device is out of memory: a micro-batch of {images} needs {:.2} GiB, and it holds {:.2} GiB. ",
-        gib(needed),
-        gib(limit)
+        "the device is out of memory: a micro-batch of {images} needs {:.2} GiB",
+        gib(needed)
     );
-    let _ = match fits {
-        Some(fits) => write!(text, "--set train.batch_size={fits} would fit, with the same result"),
-        None => write!(text, "Not even one image fits: choose a smaller model or a larger device"),
+    let _ = match limit {
+        Some(limit) => write!(text, ", and it holds {:.2} GiB. ", gib(limit)),
+        None => write!(text, ". "),
+    };
+    let _ = match (fits, limit) {
+        (Some(fits), Some(_)) => {
+            write!(text, "--set train.batch_size={fits} would fit, with the same result")
+        }
+        (Some(fits), None) => {
+            write!(text, "Try --set train.batch_size={fits}, which has the same result")
+        }
+        (None, _) => {
+            write!(text, "Not even one image fits: choose a smaller model or a larger device")
+        }
     };
     if !checkpoints {
         text.push_str("; train.checkpoint_blocks=true makes room for more");

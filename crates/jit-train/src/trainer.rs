@@ -290,7 +290,10 @@ impl<'a, D: Device> Trainer<'a, D> {
             Some(Fault::OutOfMemory { limit }) => {
                 let batch = self.run.config.train.micro_batch();
                 let peak = self.dev.memory().map_or(0, |memory| memory.peak);
-                let fits = fitting_batch(batch, self.at_rest, peak, limit);
+                let fits = match limit {
+                    Some(limit) => fitting_batch(batch, self.at_rest, peak, limit),
+                    None => Some(batch / 2).filter(|&half| half > 0),
+                };
                 let checkpoints = self.run.config.train.checkpoint_blocks;
                 Err(TrainError::OutOfMemory { batch, needed: peak, limit, fits, checkpoints })
             }

@@ -2,7 +2,7 @@
 //! The N×N matrices live for one such chunk only, and the backward pass computes them again.
 
 use cubecl::prelude::*;
-use half::bf16;
+use half::{bf16, f16};
 use jit_model::device::{Attention, NormGrads};
 
 use super::threshold;
@@ -82,6 +82,9 @@ impl Gpu {
                 None => self.attend_chunk::<f32>(qkv, &s, first, pairs, &out, &lse),
                 Some(HalfKind::Bf16) => {
                     self.attend_chunk::<bf16>(qkv, &s, first, pairs, &out, &lse);
+                }
+                Some(HalfKind::F16) => {
+                    self.attend_chunk::<f16>(qkv, &s, first, pairs, &out, &lse);
                 }
             }
         }
@@ -192,6 +195,9 @@ impl Gpu {
                 None => self.attend_grad_chunk::<f32>(qkv, &s, first, pairs, saved, dout, into),
                 Some(HalfKind::Bf16) => {
                     self.attend_grad_chunk::<bf16>(qkv, &s, first, pairs, saved, dout, into);
+                }
+                Some(HalfKind::F16) => {
+                    self.attend_grad_chunk::<f16>(qkv, &s, first, pairs, saved, dout, into);
                 }
             }
         }
