@@ -11,9 +11,12 @@ use jit_model::{Device, Grads};
 
 use crate::communicator::{CommunicationError, Communicator, Pending};
 
-/// A bucket is full at this many values: 25 MiB. Large enough that latency does not count, small enough
+/// A bucket is full at this many values, 25 MiB: large enough that latency does not count, small enough
 /// that the last one, with which nothing overlaps, is short.
 const BUCKET: usize = 25 << 18;
+
+/// A small model has about so many buckets instead.
+const PARTS: usize = 8;
 
 /// Sums in progress.
 #[derive(Debug)]
@@ -28,7 +31,8 @@ impl Reducer {
     /// For the gradients of these parameters.
     pub fn new(registry: &Registry) -> Self {
         let sizes: Vec<usize> = registry.specs().iter().map(|spec| spec.numel()).collect();
-        Self { buckets: buckets(&sizes, BUCKET), pending: Vec::new() }
+        let limit = BUCKET.min(registry.numel() / PARTS);
+        Self { buckets: buckets(&sizes, limit), pending: Vec::new() }
     }
 
     /// Starts the sums of all buckets whose parameters are all at `first` or behind.

@@ -4,6 +4,7 @@
 //! from the system, is not counted. The peak is measured in the same run.
 
 mod kernels;
+mod reduce;
 mod report;
 mod sample;
 mod train;
@@ -14,7 +15,7 @@ use jit_core::rng::{Purpose, Stream};
 use jit_kernels::{cpu, peak::peak_flops};
 use jit_model::{Device, ModelConfig, cost};
 use jit_study::Pace;
-use jit_train::RunConfig;
+use jit_train::{Communicator, RunConfig};
 
 use crate::cli::{BenchArgs, Workload};
 use crate::device;
@@ -26,7 +27,7 @@ use report::{Machine, Report};
 ///
 /// # Errors
 /// A configuration that is not valid.
-pub fn run(args: &BenchArgs, out: &mut dyn Write) -> Outcome {
+pub fn run(args: &BenchArgs, comm: &dyn Communicator, out: &mut dyn Write) -> Outcome {
     let options = run_options();
     let mut config: RunConfig = args.config.layers(&options)?.build().map_err(Failure::usage)?;
     let batch = batch_size(&config);
@@ -41,8 +42,11 @@ pub fn run(args: &BenchArgs, out: &mut dyn Write) -> Outcome {
         );
     }
     let dev = device::cpu(config.train.precision);
-    let machine = machine(&dev);
     let steps = args.steps.get();
+    if args.what == Workload::Reduce {
+        return reduce::run(comm, &dev, &config, steps, args.json, out);
+    }
+    let machine = machine(&dev);
     if args.what == Workload::Kernels {
         return kernels::run(&dev, &config, &machine, steps, args.json, out);
     }
