@@ -21,6 +21,8 @@ const PARTS: usize = 8;
 /// Sums in progress.
 #[derive(Debug)]
 pub struct Reducer {
+    /// Values of each parameter.
+    sizes: Vec<usize>,
     /// Parameters of each bucket, those that are final first in front.
     buckets: Vec<Range<usize>>,
     /// The sums of the first of them.
@@ -32,7 +34,7 @@ impl Reducer {
     pub fn new(registry: &Registry) -> Self {
         let sizes: Vec<usize> = registry.specs().iter().map(|spec| spec.numel()).collect();
         let limit = BUCKET.min(registry.numel() / PARTS);
-        Self { buckets: buckets(&sizes, limit), pending: Vec::new() }
+        Self { buckets: buckets(&sizes, limit), sizes, pending: Vec::new() }
     }
 
     /// Starts the sums of all buckets whose parameters are all at `first` or behind.
@@ -47,7 +49,7 @@ impl Reducer {
         let ready = waiting.iter().take_while(|bucket| bucket.start >= first);
         for bucket in ready.cloned().collect::<Vec<_>>() {
             let tensors = grads.iter().skip(bucket.start).take(bucket.len());
-            let mut values = Vec::new();
+            let mut values = Vec::with_capacity(self.sizes[bucket].iter().sum());
             tensors.for_each(|tensor| values.extend(dev.download(tensor)));
             self.pending.push(comm.start_sum(values));
         }
