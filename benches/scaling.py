@@ -8,8 +8,8 @@ Every number that is assumed, not measured, stands at the top.
 PEAK, SHARE = 989e12, 0.40
 # Bytes a second: NVLink within eight, one 400 Gb/s adapter for each GPU, both at 80 %; PCIe 5 to the host.
 NVLINK, NETWORK, PCIE = 0.8 * 450e9, 0.8 * 50e9, 50e9
-# Of gradients that one process's thread adds up through host memory: `jit bench reduce` here.
-HOST = 2.0e9
+# Of gradients that a process adds up through host memory: `mpirun -n 2 jit bench reduce --preset JiT-B/16` here.
+HOST = 0.8e9
 # Seconds from one GPU to the next: within a machine, between machines.
 NEAR, FAR = 2e-6, 5e-6
 # Memory bandwidth, and the bytes that AdamW and two averages move for a parameter.
@@ -32,7 +32,7 @@ def step(model, processes, batch, path):
     bytes_ = 4 * parameters
     images = batch / processes
     # Fewer images take as long as FULL do.
-    compute = max(images, FULL) * flops / (PEAK * SHARE) if images < FULL else images * flops / (PEAK * SHARE)
+    compute = max(images, FULL) * flops / (PEAK * SHARE)
     within = min(8, processes)
     nodes = processes // within
     if path == "host":  # as built: to the host, MPI adds there, and back
