@@ -476,6 +476,8 @@ pub enum Workload {
     Sample,
     /// Each kernel by itself, at the sizes of the model.
     Kernels,
+    /// The sum of the gradients over all processes of mpirun.
+    Reduce,
 }
 
 /// Arguments of `options`.

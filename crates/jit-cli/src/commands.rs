@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Command, OptionsArgs};
+use crate::cli::{Cli, Command, OptionsArgs, Workload};
 use crate::failure::{Failure, Outcome};
 use crate::launch::Launched;
 use crate::ranks::Ranks;
@@ -102,7 +102,12 @@ fn dispatch(cli: &Cli, ranks: &Ranks, out: &mut (dyn Write + Send)) -> Outcome {
         Command::Weights(args) => alone("weights").and_then(|()| weights::run(args, out)),
         Command::Convert(args) => alone("convert").and_then(|()| convert::run(args, out)),
         Command::Verify(args) => verify::run(args, device, ranks.comm(), out),
-        Command::Bench(args) => alone("bench").and_then(|()| bench::run(args, device, out)),
+        Command::Bench(args) => {
+            if args.what != Workload::Reduce {
+                alone("bench")?;
+            }
+            bench::run(args, device, ranks.comm(), out)
+        }
         Command::Report(args) => alone("report").and_then(|()| report::run(args, out)),
         Command::Info(args) => info::run(args, out),
         Command::Doctor => doctor::run(out),

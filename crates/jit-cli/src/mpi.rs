@@ -5,6 +5,7 @@
 //! It waits by asking from time to time, not by spinning, because on a CPU it would take the core from those
 //! who compute; and since it is never stuck in a call, it can always end the job.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -29,7 +30,7 @@ const MESSAGE: usize = 1 << 30;
 const IDLE: Duration = Duration::from_millis(100);
 
 /// Waiting for an exchange: at first the processor is only offered to others …
-const EAGER: u32 = 100;
+const EAGER: u32 = 1000;
 /// … then the thread sleeps in between.
 const NAP: Duration = Duration::from_micros(50);
 
@@ -81,7 +82,8 @@ impl Mpi {
             let Some((universe, threading)) = initialize_with_threading(Threading::Funneled) else {
                 return;
             };
-            let worker = Worker { world: universe.world(), end: watched };
+            let (world, spare) = (universe.world(), RefCell::default());
+            let worker = Worker { world, spare, end: watched };
             let me = (worker.world.rank() as usize, worker.world.size() as usize, threading);
             if ready.send(me).is_ok() {
                 worker.work(&inbox, universe);
@@ -153,6 +155,8 @@ impl Communicator for Mpi {
 /// What the thread has.
 struct Worker {
     world: SimpleCommunicator,
+    /// What was last given to be summed takes the next sum: fresh memory would be cleared page by page.
+    spare: RefCell<Vec<f32>>,
     end: std::sync::Arc<AtomicI32>,
 }
 
@@ -162,7 +166,7 @@ impl Worker {
         loop {
             // Whoever asked may have stopped listening.
             let _unheard = match inbox.recv_timeout(IDLE) {
-                Ok(Job::Sum(values, answer)) => answer.send(Ok(self.sum(&values))).is_ok(),
+                Ok(Job::Sum(values, answer)) => answer.send(Ok(self.sum(values))).is_ok(),
                 Ok(Job::Gather(bytes, answer)) => answer.send(Ok(self.gather(bytes))).is_ok(),
                 Ok(Job::Broadcast(bytes, answer)) => answer.send(Ok(self.broadcast(bytes))).is_ok(),
                 Err(RecvTimeoutError::Timeout) => self.end_if_asked(),
@@ -191,10 +195,14 @@ impl Worker {
         }
     }
 
-    fn sum(&self, values: &[f32]) -> Vec<f32> {
-        let mut sum = vec![0.0f32; values.len()];
+    fn sum(&self, values: Vec<f32>) -> Vec<f32> {
+        let mut sum = self.spare.take();
+        sum.resize(values.len(), 0.0);
         let add = SystemOperation::sum();
-        scope(|s| self.wait(self.world.immediate_all_reduce_into(s, values, &mut sum[..], add)));
+        scope(|s| {
+            self.wait(self.world.immediate_all_reduce_into(s, &values[..], &mut sum[..], add));
+        });
+        self.spare.replace(values);
         sum
     }
 

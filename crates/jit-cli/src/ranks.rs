@@ -4,9 +4,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+#[cfg(feature = "mpi")]
 use jit_train::communicator::CommunicationError;
 use jit_train::{Alone, Communicator};
 
+#[cfg(feature = "mpi")]
 use crate::cores::{self, Cores};
 use crate::failure::{Failure, Outcome};
 use crate::launch::Launched;

@@ -11,13 +11,18 @@ use jit_model::{Device, Grads};
 
 use crate::communicator::{CommunicationError, Communicator, Pending};
 
-/// A bucket is full at this many values: 25 MiB. Large enough that latency does not count, small enough
+/// A bucket is full at this many values, 25 MiB: large enough that latency does not count, small enough
 /// that the last one, with which nothing overlaps, is short.
 const BUCKET: usize = 25 << 18;
+
+/// A small model has about so many buckets instead.
+const PARTS: usize = 8;
 
 /// Sums in progress.
 #[derive(Debug)]
 pub struct Reducer {
+    /// Values of each parameter.
+    sizes: Vec<usize>,
     /// Parameters of each bucket, those that are final first in front.
     buckets: Vec<Range<usize>>,
     /// The sums of the first of them.
@@ -28,7 +33,8 @@ impl Reducer {
     /// For the gradients of these parameters.
     pub fn new(registry: &Registry) -> Self {
         let sizes: Vec<usize> = registry.specs().iter().map(|spec| spec.numel()).collect();
-        Self { buckets: buckets(&sizes, BUCKET), pending: Vec::new() }
+        let limit = BUCKET.min(registry.numel() / PARTS);
+        Self { buckets: buckets(&sizes, limit), sizes, pending: Vec::new() }
     }
 
     /// Starts the sums of all buckets whose parameters are all at `first` or behind.
@@ -43,7 +49,7 @@ impl Reducer {
         let ready = waiting.iter().take_while(|bucket| bucket.start >= first);
         for bucket in ready.cloned().collect::<Vec<_>>() {
             let tensors = grads.iter().skip(bucket.start).take(bucket.len());
-            let mut values = Vec::new();
+            let mut values = Vec::with_capacity(self.sizes[bucket].iter().sum());
             tensors.for_each(|tensor| values.extend(dev.download(tensor)));
             self.pending.push(comm.start_sum(values));
         }

@@ -4,6 +4,7 @@
 //! from the system, is not counted. The peak is measured in the same run.
 
 mod kernels;
+mod reduce;
 mod report;
 mod sample;
 mod train;
@@ -14,10 +15,10 @@ use jit_core::rng::{Purpose, Stream};
 use jit_kernels::{cpu, peak::peak_flops};
 use jit_model::{Device, ModelConfig, cost};
 use jit_study::Pace;
-use jit_train::RunConfig;
+use jit_train::{Communicator, RunConfig};
 
 use crate::cli::{BenchArgs, Workload};
-use crate::device::{self, DeviceName, Opened};
+use crate::device::{self, DeviceName, Opened, on_device};
 use crate::failure::{Failure, Outcome};
 use crate::flags::run_options;
 use report::{Machine, Report};
@@ -26,7 +27,12 @@ use report::{Machine, Report};
 ///
 /// # Errors
 /// A configuration that is not valid.
-pub fn run(args: &BenchArgs, device: DeviceName, out: &mut dyn Write) -> Outcome {
+pub fn run(
+    args: &BenchArgs,
+    device: DeviceName,
+    comm: &dyn Communicator,
+    out: &mut dyn Write,
+) -> Outcome {
     let options = run_options();
     let mut config: RunConfig = args.config.layers(&options)?.build().map_err(Failure::usage)?;
     let batch = batch_size(&config);
@@ -39,6 +45,12 @@ pub fn run(args: &BenchArgs, device: DeviceName, out: &mut dyn Write) -> Outcome
         return Err(
             failure.help("leave [partner] out, or measure it by giving its options to [model]")
         );
+    }
+    if args.what == Workload::Reduce {
+        let (steps, json) = (args.steps.get(), args.json);
+        return on_device!(&device.open(config.train.precision)?, dev => {
+            reduce::run(comm, dev, &config, steps, json, out)
+        });
     }
     match device.open(config.train.precision)? {
         Opened::Cpu(dev) => measure(&dev, processor(&dev), &mut config, args, out),

@@ -93,6 +93,7 @@ impl Report {
                 Workload::Train => "train",
                 Workload::Sample => "sample",
                 Workload::Kernels => "kernels",
+                Workload::Reduce => "reduce",
             },
             image_size: config.model.image_size,
             hidden_size: config.model.hidden_size,
