@@ -8,11 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use jit_model::weights::File;
-use serde_json::Value;
-
 mod common;
-use common::{Place, Ran, golden};
+use common::{Place, Ran, distance, golden, journal};
 
 /// Weights, averages and moments of a few steps that differ in the order of f32 additions alone: two units
 /// in the last place of a weight of 1.
@@ -57,30 +54,6 @@ fn fails(place: &Place, size: usize, line: &str) -> String {
     let ran = finish(start(place, size, line).spawn().unwrap());
     assert_ne!(ran.code, Some(0), "{size} × jit {line}\n{}\n{}", ran.out, ran.err);
     ran.err
-}
-
-/// The largest difference between two runs' checkpoints of `step`.
-fn distance(place: &Place, [a, b]: [&str; 2], step: u64) -> f32 {
-    let mut most = 0f32;
-    for file in ["model", "ema-0.9", "ema-0.99", "optimizer"] {
-        let open = |run: &str| {
-            let name = format!("{run}/checkpoints/step-{step:08}/{file}.safetensors");
-            File::open(&place.path(&name)).unwrap()
-        };
-        let (a, b) = (open(a), open(b));
-        assert_eq!(a.names(), b.names());
-        for name in a.names() {
-            let [a, b] = [&a, &b].map(|file| file.tensor(&name).unwrap().into_f32());
-            most = a.iter().zip(&b).fold(most, |most, (a, b)| most.max((a - b).abs()));
-        }
-    }
-    most
-}
-
-/// The lines of a run's journal.
-fn journal(place: &Place, run: &str) -> Vec<Value> {
-    let text = String::from_utf8(place.bytes(&format!("{run}/metrics.jsonl"))).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 const TRAIN: &str = "train --config tiny.toml --set train.precision=f32";

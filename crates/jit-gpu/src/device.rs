@@ -243,15 +243,11 @@ impl Gpu {
 /// A client of the device.
 fn connect(backend: Backend, index: usize) -> Result<Client, OpenError> {
     let device = match backend {
-        Backend::Wgpu => {
-            let kind = || match index {
-                0 => WgpuDeviceKind::DefaultDevice,
-                _ => WgpuDeviceKind::DiscreteGpu(index),
-            };
-            // Vulkan first, where there is one: looking for every interface at once makes some drivers
-            // complain.
-            cubecl::Device::vulkan(kind()).or_else(|_| cubecl::Device::wgpu(kind()))
-        }
+        // The best that there is, or a card of its own.
+        Backend::Wgpu => cubecl::Device::wgpu(match index {
+            0 => WgpuDeviceKind::DefaultDevice,
+            _ => WgpuDeviceKind::DiscreteGpu(index),
+        }),
         Backend::Cuda => cubecl::Device::cuda(index),
     };
     let device = device.map_err(|error| match error {

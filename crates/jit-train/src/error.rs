@@ -165,14 +165,15 @@ fn describe_memory(
     fits: Option<usize>,
     checkpoints: bool,
 ) -> String {
-    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let size = |bytes: u64| match bytes as f64 / f64::from(1 << 30) {
+        gib if gib < 1.0 => format!("{:.1} MiB", gib * 1024.0),
+        gib => format!("{gib:.2} GiB"),
+    };
     let images = if batch == 1 { "1 image".into() } else { format!("{batch} images") };
-    let mut text = format!(
-        "the device is out of memory: a micro-batch of {images} needs {:.2} GiB",
-        gib(needed)
-    );
+    let mut text =
+        format!("the device is out of memory: a micro-batch of {images} needs {}", size(needed));
     let _ = match limit {
-        Some(limit) => write!(text, ", and it holds {:.2} GiB. ", gib(limit)),
+        Some(limit) => write!(text, ", and it holds {}. ", size(limit)),
         None => write!(text, ". "),
     };
     let _ = match (fits, limit) {

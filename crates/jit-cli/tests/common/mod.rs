@@ -8,6 +8,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use jit_model::weights::File;
+use serde_json::Value;
+
 /// A tiny network on 80 digits.
 pub const TINY: &str = r#"
 [model]
@@ -43,6 +46,30 @@ sample_count = 10
 [sample]
 steps = 3
 "#;
+
+/// The largest difference between two runs' checkpoints of `step`.
+pub fn distance(place: &Place, [a, b]: [&str; 2], step: u64) -> f32 {
+    let mut most = 0f32;
+    for file in ["model", "ema-0.9", "ema-0.99", "optimizer"] {
+        let open = |run: &str| {
+            let name = format!("{run}/checkpoints/step-{step:08}/{file}.safetensors");
+            File::open(&place.path(&name)).unwrap()
+        };
+        let (a, b) = (open(a), open(b));
+        assert_eq!(a.names(), b.names());
+        for name in a.names() {
+            let [a, b] = [&a, &b].map(|file| file.tensor(&name).unwrap().into_f32());
+            most = a.iter().zip(&b).fold(most, |most, (a, b)| most.max((a - b).abs()));
+        }
+    }
+    most
+}
+
+/// The lines of a run's journal.
+pub fn journal(place: &Place, run: &str) -> Vec<Value> {
+    let text = String::from_utf8(place.bytes(&format!("{run}/metrics.jsonl"))).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
 
 /// A folder of its own with the tiny configuration in it.
 pub struct Place {
@@ -83,7 +110,18 @@ impl Place {
 
     /// Runs a command to its end.
     pub fn run(&self, line: &str) -> Ran {
-        let Output { status, stdout, stderr } = self.command(line).output().unwrap();
+        Self::end(self.command(line))
+    }
+
+    /// Runs a command whose graphics card may use so many GiB.
+    pub fn limited(&self, line: &str, gib: &str) -> Ran {
+        let mut command = self.command(line);
+        command.env("JIT_DEVICE_MEMORY", gib);
+        Self::end(command)
+    }
+
+    fn end(mut command: Command) -> Ran {
+        let Output { status, stdout, stderr } = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ran { code: status.code(), out: text(stdout), err: text(stderr) }
     }
