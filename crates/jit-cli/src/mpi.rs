@@ -30,7 +30,7 @@ const MESSAGE: usize = 1 << 30;
 const IDLE: Duration = Duration::from_millis(100);
 
 /// Waiting for an exchange: at first the processor is only offered to others …
-const EAGER: u32 = 1000;
+const EAGER: u32 = 100;
 /// … then the thread sleeps in between.
 const NAP: Duration = Duration::from_micros(50);
 

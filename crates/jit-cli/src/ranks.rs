@@ -1,15 +1,12 @@
 //! The processes that a launcher started together, seen from this one: who it is, how it talks to the
 //! others, and how it ends without leaving them waiting.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-#[cfg(feature = "mpi")]
-use jit_train::communicator::CommunicationError;
 use jit_train::{Alone, Communicator};
 
-#[cfg(feature = "mpi")]
-use crate::cores::{self, Cores};
 use crate::failure::{Failure, Outcome};
 use crate::launch::Launched;
 use crate::terminal;
@@ -27,13 +24,34 @@ static JOB: OnceLock<Job> = OnceLock::new();
 struct Job {
     rank: usize,
     host: String,
+    /// Set by SIGCONT, with which mpirun begins to end a job, and by SIGTERM, which follows some seconds
+    /// later.
+    ending: [Arc<AtomicBool>; 2],
     #[cfg(feature = "mpi")]
     mpi: Arc<crate::mpi::Mpi>,
 }
 
-/// How long a failed process waits before it complains. What they all fail on, process 0 tells; the
-/// others are ended meanwhile.
+/// How long a failed process waits before it complains. What they all fail on, process 0 tells and ends
+/// the job, which the others notice meanwhile.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The same where SIGCONT came before: the job is about to be ended, or was halted for a while.
+const LONG_PATIENCE: Duration = Duration::from_secs(12);
+
+/// Whether the job is ended by another process while this one, which has failed, waits.
+fn is_ended(job: &Job) -> bool {
+    let [continued, terminated] = &job.ending;
+    let before = continued.swap(false, Ordering::Relaxed);
+    let patience = if before { LONG_PATIENCE } else { PATIENCE };
+    let started = Instant::now();
+    while started.elapsed() < patience {
+        if continued.load(Ordering::Relaxed) || terminated.load(Ordering::Relaxed) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    false
+}
 
 impl Ranks {
     /// A process by itself.
@@ -47,6 +65,10 @@ impl Ranks {
     /// Where there are and this build cannot talk to them.
     #[cfg(feature = "mpi")]
     pub fn join(launched: Option<Launched>) -> Outcome<Self> {
+        use jit_train::communicator::CommunicationError;
+
+        use crate::cores::{self, Cores};
+
         let Some(launched) = launched else { return Ok(Self::alone()) };
         let mpi = Arc::new(crate::mpi::Mpi::start()?);
         if mpi.size() != launched.size {
@@ -58,7 +80,12 @@ impl Ranks {
             return Err(Failure::usage(message).help(help));
         }
         let host = crate::mpi::host();
-        let job = Job { rank: mpi.rank(), host: host.clone(), mpi: Arc::clone(&mpi) };
+        let ending: [Arc<AtomicBool>; 2] = Default::default();
+        let signals = [signal_hook::consts::SIGCONT, signal_hook::consts::SIGTERM];
+        for (signal, flag) in signals.into_iter().zip(&ending) {
+            signal_hook::flag::register(signal, Arc::clone(flag))?;
+        }
+        let job = Job { rank: mpi.rank(), host: host.clone(), ending, mpi: Arc::clone(&mpi) };
         let _first = JOB.set(job);
         if !mpi.is_first() {
             terminal::be_quiet();
@@ -111,8 +138,8 @@ pub fn fail(message: &str, status: u8) {
         terminal::complain(message);
         return;
     };
-    if job.rank > 0 {
-        std::thread::sleep(PATIENCE);
+    if job.rank > 0 && is_ended(job) {
+        return;
     }
     terminal::complain(&format!("process {} on {}: {message}", job.rank, job.host));
     abort(status);

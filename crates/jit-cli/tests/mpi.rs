@@ -24,8 +24,8 @@ fn mpirun(place: &Place, words: &[&str]) -> Command {
     command.current_dir(place.path("")).args(words);
     command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     command.env("OMPI_MCA_rmaps_base_oversubscribe", "1");
-    // Seconds between SIGTERM and SIGKILL: enough for a step and a checkpoint on a busy machine.
-    command.env("OMPI_MCA_odls_base_sigkill_timeout", "5");
+    // Seconds until SIGTERM, and from there to SIGKILL: enough for a checkpoint on a busy machine.
+    command.env("OMPI_MCA_odls_base_sigkill_timeout", "3");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
