@@ -18,6 +18,7 @@ pub mod gemm;
 mod lanes;
 pub mod linear;
 pub mod losses;
+pub mod map;
 pub mod par;
 pub mod patchify;
 pub mod peak;
