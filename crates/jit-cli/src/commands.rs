@@ -11,6 +11,7 @@ use crate::{flags, options, presets};
 pub mod ablate;
 pub mod bench;
 pub mod convert;
+pub mod data;
 pub mod doctor;
 pub mod eval;
 pub mod info;
@@ -69,6 +70,7 @@ fn dispatch(cli: &Cli, out: &mut (dyn Write + Send)) -> Outcome {
         Command::Sample(args) => sample::run(args, out),
         Command::Eval(args) => eval::run(args, out),
         Command::Stats(args) => stats::run(args, out),
+        Command::Data(args) => data::run(args, out),
         Command::Weights(args) => weights::run(args, out),
         Command::Convert(args) => convert::run(args, out),
         Command::Verify(args) => verify::run(args, out),

@@ -24,6 +24,7 @@ pub mod patchify;
 pub mod peak;
 pub mod pool;
 pub mod profile;
+pub mod resample;
 pub mod residual;
 pub mod rms_norm;
 pub mod rotate;

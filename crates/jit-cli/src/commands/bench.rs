@@ -1,8 +1,9 @@
 //! `jit bench`: how fast this machine trains and draws, against what its multiply-add units can do.
 //!
-//! Images, noise and weights are random, and the first step, which packs weights and takes memory
+//! Images, noise and weights are random, but for `data`, and the first step, which packs weights and takes memory
 //! from the system, is not counted. The peak is measured in the same run.
 
+mod data;
 mod kernels;
 mod report;
 mod sample;
@@ -40,9 +41,12 @@ pub fn run(args: &BenchArgs, out: &mut dyn Write) -> Outcome {
             failure.help("leave [partner] out, or measure it by giving its options to [model]")
         );
     }
+    let steps = args.steps.get();
+    if args.what == Workload::Data {
+        return data::run(&config, steps, args.json, out);
+    }
     let dev = device::cpu(config.train.precision);
     let machine = machine(&dev);
-    let steps = args.steps.get();
     if args.what == Workload::Kernels {
         return kernels::run(&dev, &config, &machine, steps, args.json, out);
     }
