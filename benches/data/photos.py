@@ -16,7 +16,7 @@ SKLEARN = ["flower.jpg", "china.jpg"]
 SKIMAGE = [
     "astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png",
     "motorcycle_left.png", "motorcycle_right.png", "retina.jpg", "rocket.jpg",
-]  # fmt: skip
+]
 CLASSES = 10
 NOISE = 2.0  # of a sensor, in levels
 
