@@ -95,7 +95,8 @@ pub fn decode(bytes: &[u8], length: usize) -> Result<Vec<u8>, Fault> {
     if claimed != length {
         return Err(damaged());
     }
-    let mut out = Vec::with_capacity(length);
+    // What three bytes stand for at most; the rest would be a lie.
+    let mut out = Vec::with_capacity(length.min(64 * bytes.len()));
     append(bytes, at, &mut out, length)?;
     Ok(out)
 }
@@ -107,7 +108,7 @@ pub fn decode(bytes: &[u8], length: usize) -> Result<Vec<u8>, Fault> {
 /// When the bytes are damaged.
 pub fn blocks(bytes: &[u8]) -> Result<Option<Vec<u32>>, Fault> {
     let (mut at, length) = preamble(bytes)?;
-    let mut starts = Vec::with_capacity(length.min(bytes.len() * 64) / BLOCK + 2);
+    let mut starts = Vec::with_capacity(length.min(64 * bytes.len()) / BLOCK + 2);
     let mut out = 0;
     while at < bytes.len() {
         let within = out % BLOCK;

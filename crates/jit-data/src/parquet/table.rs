@@ -22,7 +22,7 @@ use crate::error::DataError;
 use crate::place::read_at;
 
 /// Pages that are kept decoded, in bytes, of all files of a data set together.
-const KEPT_BYTES: usize = 256 << 20;
+const KEPT_BYTES: usize = 128 << 20;
 
 /// A file whose metadata was read.
 #[derive(Debug)]
