@@ -110,7 +110,7 @@ fn shards(path: &Path) -> Result<Folder, DataError> {
         let reason = "it stands for no Parquet files, nor for tar archives alone".to_owned();
         return Err(DataError::Archive { path: path.to_path_buf(), reason });
     }
-    archive::directory(&root, names)?.ok_or_else(|| DataError::Empty { root })
+    archive::directory(&root, names)?.ok_or(DataError::Empty { root })
 }
 
 /// Whether `name` is of the form `pattern`, in which `*` stands for anything.

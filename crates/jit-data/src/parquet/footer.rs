@@ -123,8 +123,8 @@ impl Footer {
         let mut footer = Self::default();
         Reader::new(bytes).structure(&mut |r, id, _| {
             match id {
-                2 => r.list(&mut |r| Ok(schema.push(Element::read(r)?)))?,
-                4 => r.list(&mut |r| Ok(footer.groups.push(row_group(r)?)))?,
+                2 => schema = r.all(Element::read)?,
+                4 => footer.groups = r.all(row_group)?,
                 5 => r.list(&mut |r| {
                     let (key, value) = key_value(r)?;
                     if key == "huggingface" {
@@ -236,7 +236,7 @@ fn row_group(r: &mut Reader<'_>) -> Result<RowGroup, Fault> {
     let mut group = RowGroup { rows: 0, chunks: Vec::new() };
     r.structure(&mut |r, id, _| {
         match id {
-            1 => r.list(&mut |r| Ok(group.chunks.push(chunk(r)?)))?,
+            1 => group.chunks = r.all(chunk)?,
             3 => group.rows = r.count()?,
             _ => return Ok(false),
         }

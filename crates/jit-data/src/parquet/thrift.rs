@@ -101,6 +101,19 @@ impl<'a> Reader<'a> {
         (0..count).try_for_each(|_| each(self))
     }
 
+    /// A list whose elements `read` reads.
+    ///
+    /// # Errors
+    /// What `read` fails on.
+    pub fn all<T>(&mut self, read: fn(&mut Self) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+        let mut all = Vec::new();
+        self.list(&mut |r| {
+            all.push(read(r)?);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
     fn list_head(&mut self) -> Result<(u64, Type), Fault> {
         let head = self.byte()?;
         let count = match head >> 4 {
