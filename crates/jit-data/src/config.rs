@@ -25,9 +25,12 @@ pub struct DataConfig {
     /// List of the classes of pictures that lie in no folder of their class, such as those of
     /// ILSVRC's validation archive: its devkit (`ILSVRC2012_devkit_t12.tar.gz`), Kaggle's
     /// `LOC_val_solution.csv`, or a text with `NAME CLASS` or `CLASS` a line. Empty for none.
+    // Not written while empty, so that runs and studies from before it existed go on.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub labels: String,
     /// List of names for the classes: a name a line, or a class and its name a line, such as
     /// `LOC_synset_mapping.txt` and `words.txt`. Empty for the names that the data set has.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub class_names: String,
     /// Share of the images to train on, above 0 and up to 1: a random subset drawn by the seed.
     pub subset: f64,
