@@ -4,6 +4,8 @@
 use std::io::{Cursor, Write};
 use std::path::Path;
 
+use jit_data::DataError;
+use jit_data::folder::Folder;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
@@ -23,6 +25,33 @@ pub fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
         zip.write_all(bytes).expect("an entry's bytes");
     }
     zip.finish().expect("a directory").into_inner()
+}
+
+/// A pack of these bytes with checksums that hold: CRC-32C of the table at byte 20 of the header, of
+/// the header's first 88 bytes behind them.
+pub fn summed(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    if bytes.len() < 92 {
+        return bytes;
+    }
+    let start = u64::from_le_bytes(bytes[32..40].try_into().expect("eight bytes"));
+    if let Some(table) = usize::try_from(start).ok().and_then(|start| bytes.get(start..)) {
+        let sum = crc32c::crc32c(table).to_le_bytes();
+        bytes[20..24].copy_from_slice(&sum);
+    }
+    let sum = crc32c::crc32c(&bytes[..88]).to_le_bytes();
+    bytes[88..92].copy_from_slice(&sum);
+    bytes
+}
+
+/// Decodes the first images of a data set.
+pub fn read_images(root: &Path, found: Result<Folder, DataError>) {
+    const FIRST: usize = 64;
+    let Ok(folder) = found else { return };
+    for file in folder.files.iter().take(FIRST) {
+        assert!((file.label as usize) < folder.class_names.len().max(1));
+        let _ = file.raster(root);
+    }
 }
 
 /// Reads every array of an `.npz`, and what it says as statistics and as images.

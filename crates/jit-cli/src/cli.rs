@@ -47,6 +47,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Write statistics of real images, which `eval` compares with.
     Stats(StatsArgs),
+    /// Look at a data set, check it, or pack it for fast training.
+    Data(DataArgs),
     /// Find, fetch or train the weights of the networks that judge images.
     Weights(WeightsArgs),
     /// Write a checkpoint's weights as safetensors with the reference's names.
@@ -87,8 +89,8 @@ pub struct AblateArgs {
     /// What is compared: `paper`, `losses`, `bottleneck`, `paper-imagenet`, `smoke`, or a file.
     #[arg(long, value_name = "NAME|FILE")]
     pub suite: String,
-    /// `digits`, a folder of images or tar archives [default: the suite's].
-    #[arg(long, value_name = "NAME|DIR")]
+    /// `digits`, a folder of images, tar archives, Parquet files or a pack [default: the suite's].
+    #[arg(long, value_name = "NAME|PATH")]
     pub data: Option<String>,
     /// Number of seeds, from 0 on [default: the suite's].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -164,7 +166,8 @@ pub struct SampleArgs {
 /// Arguments of `eval`.
 #[derive(Args, Debug)]
 pub struct EvalArgs {
-    /// Generated images: a folder, an .npz with `arr_0`, or `digits-held-out`.
+    /// Generated images: a folder, tar archives, Parquet files, a pack, an .npz with `arr_0`, or
+    /// `digits-held-out`.
     #[arg(value_name = "IMAGES", required_unless_present = "checkpoint")]
     pub images: Option<PathBuf>,
     /// Draw the images with a model instead, or with two (--fuse): a run's folder, a checkpoint's
@@ -187,7 +190,7 @@ pub struct EvalArgs {
     /// Write each drawn image as a PNG into this folder, too.
     #[arg(long, value_name = "DIR", requires = "checkpoint")]
     pub folder: Option<PathBuf>,
-    /// Real images: a folder, an .npz with `arr_0`, `digits`, or an .npz with `mu` and `sigma`
+    /// Real images: as IMAGES, `digits`, or an .npz with `mu` and `sigma`
     /// [default: what the checkpoint was trained on].
     #[arg(long, value_name = "PATH", required_unless_present = "checkpoint")]
     pub reference: Option<PathBuf>,
@@ -233,7 +236,8 @@ pub struct EvalArgs {
 /// Arguments of `stats`.
 #[derive(Args, Debug)]
 pub struct StatsArgs {
-    /// Real images: a folder, an .npz with `arr_0`, `digits` or `digits-held-out`.
+    /// Real images: a folder, tar archives, Parquet files, a pack, an .npz with `arr_0`, `digits` or
+    /// `digits-held-out`.
     #[arg(value_name = "IMAGES")]
     pub images: PathBuf,
     /// The file to write.
@@ -328,6 +332,75 @@ impl From<MetricName> for Metric {
             MetricName::ClassAccuracy => Self::ClassAccuracy,
         }
     }
+}
+
+/// Arguments of `data`.
+#[derive(Args, Debug)]
+pub struct DataArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: DataCommand,
+}
+
+/// What can be done with data sets.
+#[derive(Subcommand, Debug)]
+pub enum DataCommand {
+    /// Show images and classes.
+    Info {
+        /// The data set.
+        #[command(flatten)]
+        images: ImagesArgs,
+        /// List all classes.
+        #[arg(long)]
+        classes: bool,
+    },
+    /// Decode every image, or verify every record of a pack.
+    Check {
+        /// The data set.
+        #[command(flatten)]
+        images: ImagesArgs,
+        /// Threads [default: one a core, up to 8].
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        workers: usize,
+    },
+    /// Decode and crop every image once, into a file that trains without waiting for decoders.
+    ///
+    /// What was killed goes on where it ended, with the same command. Training on the pack is the
+    /// same, bit for bit, as on the images.
+    Pack {
+        /// The data set.
+        #[command(flatten)]
+        images: ImagesArgs,
+        /// The file to write.
+        #[arg(value_name = "TO.jitpack")]
+        to: PathBuf,
+        /// Height and width of the crops: those of the model to train.
+        #[arg(long, value_name = "PIXELS", default_value = "256")]
+        size: std::num::NonZeroUsize,
+        /// Channels: 3 for RGB, 1 for grey.
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        channels: usize,
+        /// Leave out damaged and unsupported files, listing them, instead of stopping.
+        #[arg(long)]
+        skip_damaged: bool,
+        /// Threads [default: one a core, up to 8].
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        workers: usize,
+    },
+}
+
+/// A data set and what its classes are.
+#[derive(Args, Clone, Debug)]
+pub struct ImagesArgs {
+    /// A folder of images, tar archives, Parquet files, or a pack.
+    #[arg(value_name = "DATA")]
+    pub path: String,
+    /// List of the classes of pictures without class folders; see `data.labels`.
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    pub labels: String,
+    /// List of names for the classes; see `data.class_names`.
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    pub class_names: String,
 }
 
 /// Arguments of `weights`.
@@ -456,10 +529,10 @@ pub struct BenchArgs {
     /// What to measure.
     #[arg(value_enum, value_name = "WHAT")]
     pub what: Workload,
-    /// The configuration. Images and weights are random: only sizes matter.
+    /// The configuration. Images and weights are random, but for `data`: only sizes matter.
     #[command(flatten)]
     pub config: ConfigArgs<Bench>,
-    /// Steps to measure, after one that is not; each kernel is run as many times.
+    /// Steps to measure, after one that is not; each kernel is run as many times; of `data`, batches.
     #[arg(long, value_name = "N", default_value = "5")]
     pub steps: std::num::NonZeroUsize,
     /// Print the result as JSON.
@@ -478,6 +551,8 @@ pub enum Workload {
     Kernels,
     /// The sum of the gradients over all processes of mpirun.
     Reduce,
+    /// Loading the images of --data in random order, decoding and cropping them.
+    Data,
 }
 
 /// Arguments of `options`.

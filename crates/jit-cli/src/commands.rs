@@ -13,6 +13,7 @@ use crate::{flags, options, presets};
 pub mod ablate;
 pub mod bench;
 pub mod convert;
+pub mod data;
 pub mod doctor;
 pub mod eval;
 pub mod info;
@@ -99,6 +100,7 @@ fn dispatch(cli: &Cli, ranks: &Ranks, out: &mut (dyn Write + Send)) -> Outcome {
         Command::Sample(args) => sample::run(args, device, ranks.comm(), out),
         Command::Eval(args) => eval::run(args, device, ranks.comm(), out),
         Command::Stats(args) => stats::run(args, ranks.comm(), out),
+        Command::Data(args) => alone("data").and_then(|()| data::run(args, out)),
         Command::Weights(args) => alone("weights").and_then(|()| weights::run(args, out)),
         Command::Convert(args) => alone("convert").and_then(|()| convert::run(args, out)),
         Command::Verify(args) => verify::run(args, device, ranks.comm(), out),

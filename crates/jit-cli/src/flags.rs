@@ -41,8 +41,10 @@ const FUSING: [Flag; 4] = [
     flag("fuse-weight", "fusion.weight"),
 ];
 
-const TRAINING: [Flag; 14] = [
+const TRAINING: [Flag; 16] = [
     flag("data", "data.path"),
+    flag("labels", "data.labels"),
+    flag("class-names", "data.class_names"),
     flag("subset", "data.subset"),
     flag("skip-damaged", "data.skip_damaged"),
     flag("seed", "train.seed"),
@@ -103,7 +105,7 @@ impl FlagSet for Info {
 
 impl FlagSet for Bench {
     fn flags() -> Vec<Flag> {
-        [&COSTING[..], &DRAWING[1..]].concat()
+        [&TRAINING[..1], &COSTING, &DRAWING[1..]].concat()
     }
 }
 

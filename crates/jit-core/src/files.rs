@@ -89,6 +89,15 @@ pub fn create_dir_atomic<E: From<FileError>>(
     Ok(())
 }
 
+/// Renames a file that is synced already, and makes that last.
+///
+/// # Errors
+/// [`FileError`] naming the new path.
+pub fn rename_synced(from: &Path, to: &Path) -> Result<(), FileError> {
+    fs::rename(from, to).map_err(FileError::at("rename into place", to))?;
+    sync_dir(&parent(to))
+}
+
 /// The folder that holds `path` (`.` for a bare name).
 fn parent(path: &Path) -> PathBuf {
     match path.parent() {

@@ -5,7 +5,7 @@
 //! train/n01440764.tar …        the same, unpacked once
 //! shards/train-0000.tar …      WebDataset: pictures with a `.cls` file of the same name beside each,
 //!                              and optionally `classnames.txt`, a line a class
-//! photos.tar                   one folder a class, or pictures alone
+//! photos.tar                   one folder a class, or pictures alone, such as ILSVRC2012_img_val.tar
 //! ```
 //!
 //! Nothing is unpacked: a picture is a range of bytes of its archive, and its name is never a path
@@ -20,9 +20,9 @@ use std::sync::Arc;
 use jit_core::files::FileError;
 use tar::{Archive, EntryType};
 
-use crate::decode::{DecodeError, MAX_FILE_BYTES};
 use crate::error::{DamagedFile, DataError};
-use crate::folder::{self, FileEntry, Folder};
+use crate::folder::{self, Folder};
+use crate::place::{FileEntry, Place, read_range};
 
 /// Labels of shards are below this: more classes are no classification.
 const MAX_CLASSES: u32 = 1 << 20;
@@ -36,64 +36,39 @@ const MAX_NAMES_BYTES: u64 = 16 << 20;
 /// Names of classes beside WebDataset shards.
 const CLASS_NAMES: &str = "classnames.txt";
 
-/// Where a picture's bytes lie.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The archive.
-    pub archive: Arc<Path>,
-    /// The first byte.
-    pub offset: u64,
-}
-
-impl Place {
-    /// The `length` bytes from here on.
-    ///
-    /// # Errors
-    /// [`DataError::File`] when the archive cannot be read, [`DataError::Decode`] naming `name`
-    /// when they are too many.
-    pub fn read(&self, length: u64, name: &Path) -> Result<Vec<u8>, DataError> {
-        if length > MAX_FILE_BYTES {
-            let source = DecodeError::FileTooLarge(length);
-            return Err(DataError::Decode { path: name.to_path_buf(), source });
-        }
-        let mut bytes = vec![0; length as usize];
-        let read = File::open(&self.archive).and_then(|mut file| {
-            file.seek(SeekFrom::Start(self.offset))?;
-            file.read_exact(&mut bytes)
-        });
-        read.map_err(FileError::at("read", &self.archive))?;
-        Ok(bytes)
-    }
-}
-
-/// Lists the pictures in the archive `root`, or in the archives of the folder `root`; `None` for a
-/// folder without archives.
+/// Lists the pictures in an archive.
 ///
 /// # Errors
 /// [`DataError::Archive`] for what is damaged, mixed or no archive, [`DataError::Empty`].
-pub fn scan(root: &Path) -> Result<Option<Folder>, DataError> {
+pub fn file(path: &Path) -> Result<Folder, DataError> {
     let mut found = Found::default();
-    if root.is_file() {
-        // By itself: of archives, which are classes; of folders, which are; or of pictures.
-        let archive: Arc<Path> = root.into();
-        found.archive(&archive, whole(root)?, None)?;
-    } else {
-        let names = folder::names(root)?;
-        let is_archive = |name: &PathBuf| name.extension().is_some_and(|e| e == "tar");
-        if !names.iter().any(is_archive) {
-            return Ok(None);
+    // By itself: of archives, which are classes; of folders, which are; or of pictures.
+    let archive: Arc<Path> = path.into();
+    found.archive(&archive, whole(path)?, None)?;
+    found.folder(path)
+}
+
+/// Lists the pictures in the archives among the files `names` of the folder `root`; `None` if there is
+/// no archive.
+///
+/// # Errors
+/// As [`file()`].
+pub fn directory(root: &Path, names: Vec<PathBuf>) -> Result<Option<Folder>, DataError> {
+    let mut found = Found::default();
+    let is_archive = |name: &PathBuf| name.extension().is_some_and(|e| e == "tar");
+    if !names.iter().any(is_archive) {
+        return Ok(None);
+    }
+    for name in names.iter().filter(|name| !is_archive(name)) {
+        match name.to_str() {
+            Some(CLASS_NAMES) => found.class_names = class_names(&root.join(name))?,
+            _ => return Err(beside(root, name)),
         }
-        for name in names.iter().filter(|name| !is_archive(name)) {
-            match name.to_str() {
-                Some(CLASS_NAMES) => found.class_names = class_names(&root.join(name))?,
-                _ => return Err(beside(root, name)),
-            }
-        }
-        for name in names.into_iter().filter(is_archive) {
-            let archive: Arc<Path> = root.join(&name).into();
-            let label = (name.with_extension("").to_string_lossy().into_owned(), name);
-            found.archive(&archive, whole(&archive)?, Some(label))?;
-        }
+    }
+    for name in names.into_iter().filter(is_archive) {
+        let archive: Arc<Path> = root.join(&name).into();
+        let label = (name.with_extension("").to_string_lossy().into_owned(), name);
+        found.archive(&archive, whole(&archive)?, Some(label))?;
     }
     found.folder(root).map(Some)
 }
@@ -182,7 +157,8 @@ impl Found {
                 }
                 continue;
             }
-            let place = Some(Place { archive: Arc::clone(archive), offset: member.range.start });
+            let offset = member.range.start;
+            let place = Place::Range { archive: Arc::clone(archive), offset };
             let bytes = member.range.length;
             let entry = |label| FileEntry { path, label, bytes, place };
             match (labels.get(&member.key()), &class) {
@@ -291,11 +267,11 @@ impl Found {
 }
 
 /// The numbers in the `.cls` files among `members`, by the key of their sample.
-fn labels(archive: &Arc<Path>, members: &[Member]) -> Result<HashMap<PathBuf, u32>, DataError> {
+fn labels(archive: &Path, members: &[Member]) -> Result<HashMap<PathBuf, u32>, DataError> {
     let mut labels = HashMap::new();
     for member in members.iter().filter(|member| member.has_extension("cls")) {
-        let place = Place { archive: Arc::clone(archive), offset: member.range.start };
-        let bytes = place.read(member.range.length.min(MAX_LABEL_BYTES), &member.name)?;
+        let length = member.range.length.min(MAX_LABEL_BYTES);
+        let bytes = read_range(archive, member.range.start, length)?;
         let text = String::from_utf8_lossy(&bytes);
         let label = text.trim().parse::<u32>().ok().filter(|label| *label < MAX_CLASSES);
         let Some(label) = label else {
@@ -310,8 +286,8 @@ fn labels(archive: &Arc<Path>, members: &[Member]) -> Result<HashMap<PathBuf, u3
 
 /// Whether an archive without members is one all the same: zeros alone.
 fn ends_as_tar(archive: &Path, range: Range) -> Result<bool, DataError> {
-    let place = Place { archive: archive.into(), offset: range.start };
-    Ok(place.read(range.length.min(1024), archive)?.iter().all(|&byte| byte == 0))
+    let bytes = read_range(archive, range.start, range.length.min(1024))?;
+    Ok(bytes.iter().all(|&byte| byte == 0))
 }
 
 /// A range of a file as a file of its own.

@@ -8,16 +8,30 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::Dataset;
 use crate::digits;
 use crate::error::DataError;
+use crate::folder::Folder;
+use crate::{labels, scan};
 
 /// What to train on. The documentation of a field is what users read as its help.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
     /// `digits` for the embedded MNIST digits; an image folder: one subfolder a class, or
-    /// pictures without subfolders to train without classes; or tar archives, which are read in
+    /// pictures without subfolders to train without classes; tar archives, which are read in
     /// place: one of folders, of pictures or of one archive a class (as ILSVRC comes), or a folder
-    /// of class archives or of WebDataset shards.
+    /// of class archives or of WebDataset shards; Parquet files as the Hugging Face hub has them: one,
+    /// a folder of shards, or a pattern such as `data/validation-*.parquet`; or a pack that
+    /// `jit data pack` wrote.
     pub path: String,
+    /// List of the classes of pictures that lie in no folder of their class, such as those of
+    /// ILSVRC's validation archive: its devkit (`ILSVRC2012_devkit_t12.tar.gz`), Kaggle's
+    /// `LOC_val_solution.csv`, or a text with `NAME CLASS` or `CLASS` a line. Empty for none.
+    // Not written while empty, so that runs and studies from before it existed go on.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub labels: String,
+    /// List of names for the classes: a name a line, or a class and its name a line, such as
+    /// `LOC_synset_mapping.txt` and `words.txt`. Empty for the names that the data set has.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub class_names: String,
     /// Share of the images to train on, above 0 and up to 1: a random subset drawn by the seed.
     pub subset: f64,
     /// Mirror each image with probability one half, drawn anew every epoch.
@@ -32,6 +46,8 @@ impl Default for DataConfig {
     fn default() -> Self {
         Self {
             path: digits::NAME.to_owned(),
+            labels: String::new(),
+            class_names: String::new(),
             subset: 1.0,
             flip: true,
             skip_damaged: false,
@@ -78,19 +94,40 @@ pub fn open(
         let expected = format!("the side of the images is 1 to {MAX_SIZE} pixels");
         return Err(option("model.image_size", image_size.to_string(), &expected));
     }
-    let dataset = if config.path == digits::NAME {
-        Dataset::digits(digits::Split::Train, image_size, channels)?
-    } else if Path::new(&config.path).exists() {
-        Dataset::folder(Path::new(&config.path), image_size, channels)?
-    } else {
+    let path = Path::new(&config.path);
+    if config.path == digits::NAME {
+        let given = [("data.labels", &config.labels), ("data.class_names", &config.class_names)];
+        if let Some((name, value)) = given.into_iter().find(|(_, value)| !value.is_empty()) {
+            return Err(option(name, value.clone(), "the digits have classes and names"));
+        }
+        let digits = Dataset::digits(digits::Split::Train, image_size, channels)?;
+        return Ok(digits.subset(config.subset, seed));
+    }
+    if !scan::exists(path) {
         let hint = jit_core::suggest::hint(&config.path, [digits::NAME]);
         return Err(DataError::NotFound { path: config.path.clone(), hint });
-    };
+    }
+    let dataset = Dataset::of(path, list(config)?, image_size, channels)?;
     Ok(dataset.subset(config.subset, seed))
 }
 
+/// The images that `config` describes, which are not the digits, with classes and names.
+///
+/// # Errors
+/// As [`scan::scan`], [`labels::apply`] and [`labels::rename`].
+pub fn list(config: &DataConfig) -> Result<Folder, DataError> {
+    let mut folder = scan::scan(Path::new(&config.path))?;
+    if !config.labels.is_empty() {
+        labels::apply(&mut folder, Path::new(&config.labels))?;
+    }
+    if !config.class_names.is_empty() {
+        labels::rename(&mut folder, Path::new(&config.class_names))?;
+    }
+    Ok(folder)
+}
+
 /// Largest side of a training image.
-const MAX_SIZE: usize = 8192;
+pub(crate) const MAX_SIZE: usize = 8192;
 
 #[cfg(test)]
 mod tests {

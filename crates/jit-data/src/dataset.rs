@@ -1,14 +1,16 @@
 //! A data set: numbered images of one shape, with labels.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::archive;
-use crate::decode::{decode_bytes, decode_file};
 use crate::digits::{self, Split};
-use crate::error::{DamagedFile, DataError};
-use crate::folder::{self, FileEntry};
+use crate::error::{DamagedFile, DataError, SKIP};
+use crate::folder::Folder;
+use crate::parallel;
+use crate::place::{FileEntry, Place};
+use crate::scan::scan;
 use crate::subset::{self, Manifest, ManifestEntry};
 use crate::transform::center_crop;
 
@@ -29,7 +31,7 @@ pub struct Dataset {
 enum Source {
     /// Tiles of the embedded sheet.
     Digits { tiles: &'static [u8], chosen: Vec<u32> },
-    /// Files below `root`, those that are no pictures by name, and whether crops are kept.
+    /// Images in `root`, what is no picture by name, and whether crops are kept.
     Folder { root: PathBuf, files: Vec<File>, strays: Vec<DamagedFile>, cached: bool },
 }
 
@@ -58,17 +60,34 @@ impl Dataset {
         Ok(Self { size, channels, class_names: digits::class_names(), source })
     }
 
-    /// The image folder or tar archive `root` ([`archive`]), every picture centre-cropped to `size` and turned grey if
-    /// `channels` is 1. Lists the files and opens none.
+    /// The images at `root` ([`scan`]), every picture centre-cropped to `size` and turned grey if
+    /// `channels` is 1. Lists the pictures and decodes none.
     ///
     /// # Errors
-    /// As [`folder::scan`] and [`archive::scan`]; [`DataError::Option`] beyond 2³² images.
+    /// As [`scan`] and [`Dataset::of`].
     pub fn folder(root: &Path, size: usize, channels: usize) -> Result<Self, DataError> {
-        let found = match archive::scan(root)? {
-            Some(found) => found,
-            None => folder::scan(root)?,
-        };
-        let folder::Folder { files, class_names, strays } = found;
+        Self::of(root, scan(root)?, size, channels)
+    }
+
+    /// The images that were found at `root`.
+    ///
+    /// # Errors
+    /// [`DataError::Option`] beyond 2³² images, or for a pack of another size.
+    pub fn of(root: &Path, found: Folder, size: usize, channels: usize) -> Result<Self, DataError> {
+        let Folder { files, class_names, strays } = found;
+        if let Some(Place::Record { pack, .. }) = files.first().map(|file| &file.place) {
+            let (have, need) = ([pack.channels(), pack.size()], [channels, size]);
+            if have != need {
+                let text = |[c, s]: [usize; 2]| format!("{c} × {s} × {s}");
+                let reason = format!(
+                    "it holds images of {}, and {} are needed: pack the originals anew with --size \
+                     {size} --channels {channels}",
+                    text(have),
+                    text(need)
+                );
+                return Err(DataError::Archive { path: root.to_path_buf(), reason });
+            }
+        }
         if u32::try_from(files.len()).is_err() {
             return Err(DataError::Option {
                 option: "data.path",
@@ -107,13 +126,25 @@ impl Dataset {
 
     fn decide_caching(&mut self) {
         let fits = self.len().saturating_mul(self.sample_len()) <= CACHE_BYTES;
-        if let Source::Folder { cached, .. } = &mut self.source {
-            *cached = fits;
+        if let Source::Folder { cached, files, .. } = &mut self.source {
+            let packed = matches!(files.first(), Some(file) if file.entry.place.is_packed());
+            *cached = fits && !packed;
         }
     }
 
+    /// Keeps no crop in memory: for a data set that is read once.
+    #[must_use]
+    pub fn uncached(mut self) -> Self {
+        if let Source::Folder { cached, .. } = &mut self.source {
+            *cached = false;
+        }
+        self
+    }
+
     /// Decodes every file once, on `threads` threads, so that a damaged one is found now and not
-    /// hours into a run. `progress` is called with (files done, files in all) from any thread.
+    /// hours into a run. The records of a pack decoded when it was written; they have checksums, which
+    /// are verified whenever one is read.
+    /// `progress` is called with (files done, files in all) from any thread.
     /// With `skip` the unusable files are left out and returned; image ids close the gaps.
     ///
     /// # Errors
@@ -130,18 +161,16 @@ impl Dataset {
             return Ok(Vec::new());
         };
         let mut damaged = std::mem::take(strays);
-        damaged.extend(bad.iter().map(|(i, reason)| DamagedFile {
-            path: files[*i].entry.path.clone(),
-            reason: reason.clone(),
-        }));
+        let ids: Vec<usize> = bad.iter().map(|(i, _)| *i).collect();
+        damaged.extend(bad.into_iter().map(|(_, file)| file));
         damaged.sort_by(|a, b| a.path.cmp(&b.path));
         if !skip && !damaged.is_empty() {
-            return Err(DataError::Damaged { root: root.clone(), files: damaged });
+            return Err(DataError::Damaged { root: root.clone(), files: damaged, mend: SKIP });
         }
         let mut index = 0;
         files.retain(|_| {
             index += 1;
-            bad.binary_search_by_key(&(index - 1), |b| b.0).is_err()
+            ids.binary_search(&(index - 1)).is_err()
         });
         if files.is_empty() {
             return Err(DataError::Empty { root: root.clone() });
@@ -155,41 +184,45 @@ impl Dataset {
         &self,
         threads: usize,
         progress: &(dyn Fn(usize, usize) + Sync),
-    ) -> Vec<(usize, String)> {
-        if matches!(self.source, Source::Digits { .. }) {
+    ) -> Vec<(usize, DamagedFile)> {
+        let decodes = |files: &[File]| files.iter().any(|file| !file.entry.place.is_packed());
+        if !matches!(&self.source, Source::Folder { files, .. } if decodes(files)) {
             return Vec::new();
         }
-        let next = AtomicUsize::new(0);
         let done = AtomicUsize::new(0);
         let bad = Mutex::new(Vec::new());
-        let work = || {
-            let mut planes = vec![0; self.sample_len()];
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                if i >= self.len() {
-                    return;
-                }
-                if let Err(error) = self.load(i, &mut planes) {
-                    // The path is told beside the reason, so the decoder's part suffices.
-                    let reason = match error {
-                        DataError::Decode { source, .. } => source.to_string(),
-                        DataError::File(error) => error.source.to_string(),
-                        other => other.to_string(),
-                    };
-                    bad.lock().unwrap_or_else(PoisonError::into_inner).push((i, reason));
-                }
-                progress(done.fetch_add(1, Ordering::Relaxed) + 1, self.len());
+        let planes = || vec![0; self.sample_len()];
+        parallel::for_each(self.len(), threads, planes, |planes, i| {
+            if let Err(error) = self.load(i, planes) {
+                let file = self.damaged(i, error);
+                bad.lock().unwrap_or_else(PoisonError::into_inner).push((i, file));
             }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..threads.min(self.len()) {
-                scope.spawn(work);
-            }
-            work();
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, self.len());
+            ControlFlow::Continue(())
         });
         let mut bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
-        bad.sort_unstable();
+        bad.sort_unstable_by_key(|(i, _)| *i);
         bad
+    }
+
+    /// Image `i`, which failed to load, for a list of such.
+    pub(crate) fn damaged(&self, i: usize, error: DataError) -> DamagedFile {
+        // The path is told beside the reason, so the decoder's part suffices.
+        let reason = match error {
+            DataError::Decode { source, .. } => source.to_string(),
+            DataError::File(error) => error.source.to_string(),
+            DataError::Archive { reason, .. } => reason,
+            other => other.to_string(),
+        };
+        DamagedFile { path: self.name(i).into(), reason }
+    }
+
+    /// What is no picture by its name.
+    pub(crate) fn strays(&self) -> &[DamagedFile] {
+        match &self.source {
+            Source::Digits { .. } => &[],
+            Source::Folder { strays, .. } => strays,
+        }
     }
 
     /// Number of images.
@@ -250,10 +283,10 @@ impl Dataset {
     }
 
     /// Loads image `i` (below [`Dataset::len`]) into `out`, `[channels, size, size]`. Kept crops
-    /// are copied; otherwise the file is decoded.
+    /// and those of a pack are copied; otherwise the picture is decoded.
     ///
     /// # Errors
-    /// [`DataError::File`] or [`DataError::Decode`] naming the file.
+    /// [`DataError`] naming the file, and the picture in it.
     pub fn load(&self, i: usize, out: &mut [u8]) -> Result<(), DataError> {
         match &self.source {
             Source::Digits { tiles, chosen } => {
@@ -267,12 +300,11 @@ impl Dataset {
                     out.copy_from_slice(crop);
                     return Ok(());
                 }
-                let FileEntry { path, bytes, place, .. } = &file.entry;
-                let image = match place {
-                    None => decode_file(&root.join(path))?,
-                    Some(place) => decode_bytes(&place.read(*bytes, path)?)
-                        .map_err(|source| DataError::Decode { path: path.clone(), source })?,
-                };
+                if let Place::Record { pack, record } = &file.entry.place {
+                    out.copy_from_slice(pack.planes(*record, &file.entry.path)?);
+                    return Ok(());
+                }
+                let image = file.entry.raster(root)?;
                 let image = if self.channels == 1 { image.into_luma() } else { image };
                 center_crop(image, self.size).write_planes(out);
                 if *cached {

@@ -39,16 +39,20 @@ pub enum DataError {
     },
 
     /// Files of the data set are damaged or are no pictures.
-    #[error("{}", list_damaged(.root, .files))]
+    #[error("{}", list_damaged(.root, .files, .mend))]
     Damaged {
         /// The data set's folder.
         root: PathBuf,
         /// Every such file.
         files: Vec<DamagedFile>,
+        /// What mends it.
+        mend: &'static str,
     },
 
-    /// `data.path` is neither `digits` nor a folder.
-    #[error("no data set at `{path}`: expected `digits`, an image folder, or tar archives{hint}")]
+    /// There is nothing at `data.path`.
+    #[error(
+        "no data set at `{path}`: expected `digits`, an image folder, tar archives, Parquet files or a pack{hint}"
+    )]
     NotFound {
         /// What was asked for.
         path: String,
@@ -78,10 +82,10 @@ pub enum DataError {
         root: PathBuf,
     },
 
-    /// A tar archive that is damaged, or archives that do not go together.
+    /// An archive, a Parquet file, a pack or a list that is damaged, or such that do not go together.
     #[error("`{}` cannot be used: {reason}", path.display())]
     Archive {
-        /// The archive, or the folder of archives.
+        /// The file, or the folder of files.
         path: PathBuf,
         /// What is wrong, and what would be right.
         reason: String,
@@ -124,12 +128,15 @@ pub enum DataError {
 }
 
 const EXPECTED: &str =
-    "expected PNG, JPEG, WebP, BMP or GIF files, folders of them, or tar archives";
+    "expected PNG, JPEG, WebP, BMP or GIF files, folders or tar archives of them, or Parquet files";
+
+/// What to do about damaged pictures.
+pub(crate) const SKIP: &str = "Repair or remove them, or leave them out with --skip-damaged";
 
 /// At most this many files are named in one message.
 const LISTED: usize = 20;
 
-fn list_damaged(root: &std::path::Path, files: &[DamagedFile]) -> String {
+fn list_damaged(root: &std::path::Path, files: &[DamagedFile], mend: &str) -> String {
     let mut text = format!(
         "{} {} in `{}` cannot be used:",
         files.len(),
@@ -142,5 +149,5 @@ fn list_damaged(root: &std::path::Path, files: &[DamagedFile]) -> String {
     if files.len() > LISTED {
         text += &format!("\n  … and {} more", files.len() - LISTED);
     }
-    text + "\nRepair or remove them, or leave them out with --skip-damaged"
+    text + "\n" + mend
 }

@@ -6,27 +6,14 @@ use std::path::{Path, PathBuf};
 
 use jit_core::files::FileError;
 
-use crate::archive::Place;
 use crate::error::{DamagedFile, DataError};
+use crate::place::{FileEntry, Place};
 
 /// Extensions, in lower case, of what is taken for a picture.
 const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif"];
 
-/// A picture file of the data set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileEntry {
-    /// Path relative to the data set's folder.
-    pub path: PathBuf,
-    /// Its class, an index into the class names; 0 without classes.
-    pub label: u32,
-    /// Length in bytes.
-    pub bytes: u64,
-    /// Where its bytes lie if it is part of an archive; `path` is its name then.
-    pub place: Option<Place>,
-}
-
 /// What a scan found, in an order that depends on names alone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Folder {
     /// The pictures, sorted by path.
     pub files: Vec<FileEntry>,
@@ -73,7 +60,7 @@ pub fn scan(root: &Path) -> Result<Folder, DataError> {
 impl Folder {
     fn add(&mut self, path: PathBuf, label: u32, metadata: &Metadata) {
         if is_picture(&path) && metadata.is_file() {
-            self.files.push(FileEntry { path, label, bytes: metadata.len(), place: None });
+            self.files.push(FileEntry { path, label, bytes: metadata.len(), place: Place::File });
         } else {
             self.strays.push(stray(path));
         }

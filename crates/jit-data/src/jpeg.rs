@@ -42,7 +42,10 @@ fn has_end(bytes: &[u8]) -> bool {
     let mut rest = bytes.get(2..).unwrap_or_default();
     while let [0xFF, marker, tail @ ..] = rest {
         rest = match (*marker, tail) {
-            (START_OF_SCAN, _) => return tail.windows(2).any(|w| w == [0xFF, END_OF_IMAGE]),
+            (START_OF_SCAN, _) => {
+                let end = [0xFF, END_OF_IMAGE];
+                return tail.ends_with(&end) || tail.windows(2).any(|w| w == end);
+            }
             // Fill bytes before a marker.
             (0xFF, _) => &rest[1..],
             (_, [high, low, ..]) => {

@@ -13,10 +13,16 @@ pub mod error;
 pub mod folder;
 pub mod grid;
 pub mod jpeg;
+pub mod labels;
 pub mod loader;
 pub mod order;
+pub mod pack;
+mod parallel;
+pub mod parquet;
+pub mod place;
 pub mod raster;
 pub mod resample;
+pub mod scan;
 pub mod subset;
 pub mod transform;
 

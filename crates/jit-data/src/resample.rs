@@ -7,10 +7,9 @@
 
 use std::ops::Range;
 
-use crate::raster::Raster;
+use jit_kernels::resample::{self as kernels, PRECISION};
 
-/// Fraction bits of a weight: Pillow keeps 8 bits for the sample and 2 for sums beyond 255.
-const PRECISION: u32 = 32 - 8 - 2;
+use crate::raster::Raster;
 
 /// A resampling kernel of Pillow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,19 +85,20 @@ pub fn resize_window(
     };
     let lost = |from: usize, to: usize| from as i64 - to as i64;
     let (lost_x, lost_y) = (lost(image.width(), width), lost(image.height(), height));
-    let image = crop(image, &used);
-    let along_x = |image| match &columns {
-        Some(taps) => filter_rows(&image, taps, used.x.start),
-        None => image,
-    };
-    let along_y = |image| match &rows {
-        Some(taps) => filter_columns(&image, taps, used.y.start),
-        None => image,
-    };
-    if lost_y > 0 && lost_y > 2 * lost_x {
-        along_x(along_y(image))
-    } else {
-        along_y(along_x(image))
+    match (&columns, &rows) {
+        (None, None) => crop(image, window),
+        (Some(columns), None) => filter_rows(&image, used.y, columns, 0),
+        (None, Some(rows)) => filter_columns(&image, used.x, rows, 0),
+        (Some(columns), Some(rows)) if lost_y > 0 && lost_y > 2 * lost_x => {
+            let first = used.x.start;
+            let image = filter_columns(&image, used.x, rows, 0);
+            filter_rows(&image, 0..image.height(), columns, first)
+        }
+        (Some(columns), Some(rows)) => {
+            let first = used.y.start;
+            let image = filter_rows(&image, used.y, columns, 0);
+            filter_columns(&image, 0..image.width(), rows, first)
+        }
     }
 }
 
@@ -108,12 +108,10 @@ pub fn crop(image: Raster, window: &Window) -> Raster {
         return image;
     }
     let c = image.channels();
-    let data = window
-        .y
-        .clone()
-        .flat_map(|y| &image.row(y)[window.x.start * c..window.x.end * c])
-        .copied()
-        .collect();
+    let mut data = Vec::with_capacity(window.x.len() * window.y.len() * c);
+    for y in window.y.clone() {
+        data.extend_from_slice(&image.row(y)[window.x.start * c..window.x.end * c]);
+    }
     Raster::from_parts(window.x.len(), window.y.len(), c, data)
 }
 
@@ -163,66 +161,30 @@ impl Taps {
         first..end
     }
 
-    fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
-        let weights = self.weights.chunks_exact(self.stride);
-        self.spans.iter().zip(weights).map(|(&(start, len), w)| (start, &w[..len]))
+    fn kernel(&self) -> kernels::Taps<'_> {
+        kernels::Taps { spans: &self.spans, weights: &self.weights, stride: self.stride }
     }
 }
 
-/// Convolves along x, `[H, W, C] → [H, W', C]`; `first` is the source column that column 0 of
-/// `image` is.
-fn filter_rows(image: &Raster, taps: &Taps, first: usize) -> Raster {
-    let c = image.channels();
-    let width = taps.spans.len();
-    let mut data = vec![0; image.height() * width * c];
-    for (y, out) in data.chunks_exact_mut(width * c).enumerate() {
-        match c {
-            1 => filter_row::<1>(image.row(y), taps, first, out),
-            _ => filter_row::<3>(image.row(y), taps, first, out),
-        }
-    }
-    Raster::from_parts(width, image.height(), c, data)
+/// Convolves the rows `rows` along x, `[H, W, C] → [rows, W', C]`; `first` is the source column that
+/// column 0 of `image` is.
+fn filter_rows(image: &Raster, rows: Range<usize>, taps: &Taps, first: usize) -> Raster {
+    let (c, width) = (image.channels(), taps.spans.len());
+    let stride = image.width() * c;
+    let source = &image.data()[rows.start * stride..rows.end * stride];
+    let mut data = vec![0; rows.len() * width * c];
+    kernels::along_x(source, image.width(), c, taps.kernel(), first, &mut data);
+    Raster::from_parts(width, rows.len(), c, data)
 }
 
-fn filter_row<const C: usize>(row: &[u8], taps: &Taps, first: usize, out: &mut [u8]) {
-    for ((start, weights), pixel) in taps.iter().zip(out.chunks_exact_mut(C)) {
-        let mut sums = [HALF; C];
-        let source = row[(start - first) * C..].chunks_exact(C);
-        for (w, samples) in weights.iter().zip(source) {
-            for (sum, s) in sums.iter_mut().zip(samples) {
-                *sum += w * i32::from(*s);
-            }
-        }
-        for (o, sum) in pixel.iter_mut().zip(sums) {
-            *o = clip(sum);
-        }
-    }
-}
-
-/// Convolves along y, `[H, W, C] → [H', W, C]`; `first` is the source row that row 0 of `image` is.
-fn filter_columns(image: &Raster, taps: &Taps, first: usize) -> Raster {
-    let stride = image.width() * image.channels();
-    let mut data = vec![0; taps.spans.len() * stride];
-    let mut sums = vec![0; stride];
-    for ((start, weights), out) in taps.iter().zip(data.chunks_exact_mut(stride)) {
-        sums.fill(HALF);
-        for (k, w) in weights.iter().enumerate() {
-            for (sum, s) in sums.iter_mut().zip(image.row(start - first + k)) {
-                *sum += w * i32::from(*s);
-            }
-        }
-        for (o, sum) in out.iter_mut().zip(&sums) {
-            *o = clip(*sum);
-        }
-    }
-    Raster::from_parts(image.width(), taps.spans.len(), image.channels(), data)
-}
-
-/// One half in fixed point: what makes the final shift round.
-const HALF: i32 = 1 << (PRECISION - 1);
-
-fn clip(sum: i32) -> u8 {
-    (sum >> PRECISION).clamp(0, 255) as u8
+/// Convolves the columns `columns` along y, `[H, W, C] → [H', columns, C]`; `first` is the source row
+/// that row 0 of `image` is.
+fn filter_columns(image: &Raster, columns: Range<usize>, taps: &Taps, first: usize) -> Raster {
+    let (c, height) = (image.channels(), taps.spans.len());
+    let (stride, left) = (image.width() * c, columns.start * c);
+    let mut data = vec![0; height * columns.len() * c];
+    kernels::along_y(image.data(), stride, left, taps.kernel(), first, &mut data);
+    Raster::from_parts(columns.len(), height, c, data)
 }
 
 #[cfg(test)]

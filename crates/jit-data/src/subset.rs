@@ -29,11 +29,11 @@ pub struct Manifest {
 /// One image of a [`Manifest`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestEntry {
-    /// Path relative to the folder with `/` between its parts, or `digits/TILE`.
+    /// Path relative to the folder with `/` between its parts, its name in an archive, or `digits/TILE`.
     pub path: String,
     /// Its class.
     pub label: u32,
-    /// Length of the file in bytes.
+    /// Length of the file in bytes; in Parquet files, of the column chunk that holds it.
     pub bytes: u64,
 }
 
@@ -41,6 +41,11 @@ impl Manifest {
     /// SHA-256 over every image's path, label and length and over the class names, in hex: equal
     /// for the same data set wherever its folder lies. A run is continued only on equal data.
     pub fn fingerprint(&self) -> String {
+        jit_core::hex(&self.digest())
+    }
+
+    /// What [`Manifest::fingerprint`] spells.
+    pub(crate) fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         // Lengths go in front of strings, so that no two lists share their bytes.
         let mut text = |s: &str| {
@@ -52,7 +57,7 @@ impl Manifest {
             text(&image.path);
             text(&format!("{} {}", image.label, image.bytes));
         }
-        jit_core::hex(&hash.finalize())
+        hash.finalize().into()
     }
 }
 

@@ -1,12 +1,12 @@
-//! Images to evaluate, a few at a time: a folder, a NumPy archive, or the embedded digits.
+//! Images to evaluate, a few at a time: whatever can be trained on, or a NumPy archive.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use jit_data::decode::decode_file;
 use jit_data::digits::{self, Split};
-use jit_data::folder::{FileEntry, scan};
 use jit_data::grid::interleave;
+use jit_data::place::{FileEntry, Place};
+use jit_data::scan::{exists, scan};
 use jit_data::transform::{center_crop, squash};
 use jit_data::{DataError, Dataset, Raster};
 use jit_model::weights::{Npz, TensorData};
@@ -68,7 +68,7 @@ pub struct Source {
 }
 
 enum Content {
-    Folder {
+    Files {
         files: Vec<FileEntry>,
         labelled: bool,
     },
@@ -82,7 +82,8 @@ enum Content {
 }
 
 impl Source {
-    /// An image folder, an `.npz` with `arr_0` u8 `[N, H, W, 3]`, `digits` or `digits-held-out`.
+    /// An image folder, tar archives, Parquet files, a pack, an `.npz` with `arr_0` u8 `[N, H, W, 3]`,
+    /// `digits` or `digits-held-out`.
     /// Nothing but names and headers is read yet.
     ///
     /// # Errors
@@ -91,20 +92,22 @@ impl Source {
         let content = match path.to_str() {
             Some(digits::NAME) => Content::Digits(Split::Train),
             Some(HELD_OUT_DIGITS) => Content::Digits(Split::HeldOut),
-            _ if path.is_dir() => {
+            _ if path.extension().is_some_and(|e| e == "npz") && path.exists() => {
+                open_archive(path)?
+            }
+            _ if exists(path) => {
                 let found = scan(path)?;
                 let labelled = !found.class_names.is_empty();
-                Content::Folder { files: found.files, labelled }
+                Content::Files { files: found.files, labelled }
             }
-            _ if path.extension().is_some_and(|e| e == "npz") => open_archive(path)?,
             _ => {
-                let what = match path.exists() {
-                    true => "it is neither a folder nor an .npz archive",
-                    false => "there is no such folder or file",
-                };
                 let names = [digits::NAME, HELD_OUT_DIGITS];
                 let hint = jit_core::suggest::hint(&path.to_string_lossy(), names);
-                let expected = format!("{what}{hint}; expected either, `digits` or `{}`", names[1]);
+                let expected = format!(
+                    "there is no such folder or file{hint}; expected a folder, tar archives, Parquet \
+                     files, a pack, an .npz archive, `digits` or `{}`",
+                    names[1]
+                );
                 return Err(EvalError::NoImages { path: path.into(), what: expected });
             }
         };
@@ -120,7 +123,7 @@ impl Source {
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         match &self.content {
-            Content::Folder { files, .. } => files.len(),
+            Content::Files { files, .. } => files.len(),
             Content::Archive { shape, .. } => shape[0],
             Content::Digits(split) => split.range().len(),
         }
@@ -149,7 +152,7 @@ impl Source {
         each: &mut dyn FnMut(Chunk<'_>) -> Result<(), EvalError>,
     ) -> Result<(), EvalError> {
         match &self.content {
-            Content::Folder { files, labelled } => self.folder(files, *labelled, fit, wanted, each),
+            Content::Files { files, labelled } => self.files(files, *labelled, fit, wanted, each),
             Content::Archive { npz, shape, labels } => {
                 self.archive(npz, *shape, labels.as_deref(), fit, wanted, each)
             }
@@ -162,7 +165,7 @@ impl Source {
         self.len().div_ceil(CHUNK)
     }
 
-    fn folder(
+    fn files(
         &self,
         files: &[FileEntry],
         labelled: bool,
@@ -170,11 +173,12 @@ impl Source {
         wanted: &dyn Fn(usize) -> bool,
         each: &mut dyn FnMut(Chunk<'_>) -> Result<(), EvalError>,
     ) -> Result<(), EvalError> {
+        self.uncropped(files, fit)?;
         let mut all = Sizes { path: &self.path, first: None };
         for (_, files) in files.chunks(CHUNK).enumerate().filter(|(i, _)| wanted(*i)) {
             let rasters = files
                 .par_iter()
-                .map(|file| Ok(fitted(decode_file(&self.path.join(&file.path))?, fit)))
+                .map(|file| Ok(fitted(file.raster(&self.path)?, fit)))
                 .collect::<Result<Vec<Raster>, DataError>>()?;
             for (file, raster) in files.iter().zip(&rasters) {
                 all.check(&file.path.to_string_lossy(), raster)?;
@@ -183,6 +187,27 @@ impl Source {
             hand_on(&rasters, labelled.then_some(&labels[..]), each)?;
         }
         Ok(())
+    }
+
+    /// That images which a pack has cropped need not be brought to another size: from the crops it
+    /// would be other images than from the originals.
+    fn uncropped(&self, files: &[FileEntry], fit: Option<Fit>) -> Result<(), EvalError> {
+        let Some(Place::Record { pack, .. }) = files.first().map(|file| &file.place) else {
+            return Ok(());
+        };
+        let have = Fit { size: pack.size(), protocol: Protocol::Jit };
+        match fit {
+            Some(fit) if fit != have => {
+                let (size, protocol) = (fit.size, fit.protocol.name());
+                let what = format!(
+                    "the pack holds centre crops of {} pixels, and the protocol `{protocol}` at {size} \
+                     starts from whole images: give the originals",
+                    have.size
+                );
+                Err(EvalError::NoImages { path: self.path.clone(), what })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn archive(
@@ -389,6 +414,33 @@ mod tests {
             let have = read(&folder, fit).unwrap();
             assert_eq!(have.0, [[3, 3]; 3]);
             assert_eq!(have, read(&archive, fit).unwrap());
+        }
+    }
+
+    #[test]
+    fn tar_archives_and_packs_hold_what_the_folder_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let images = dir.path().join("images");
+        for (i, class) in ["a", "b", "b"].into_iter().enumerate() {
+            let pixels: Vec<u8> = (0..60).map(|v| (v * v + i * 31) as u8).collect();
+            save_png(&images.join(format!("{class}/{i}.png")), &pixels, 5, 4, 3).unwrap();
+        }
+        let tar = dir.path().join("images.tar");
+        let mut builder = tar::Builder::new(std::fs::File::create(&tar).unwrap());
+        builder.append_dir_all(".", &images).unwrap();
+        builder.finish().unwrap();
+        let packed = dir.path().join("images.jitpack");
+        let dataset = Dataset::folder(&images, 3, 3).unwrap();
+        jit_data::pack::write(&dataset, &packed, 1, false, &|_, _| {}).unwrap();
+        let open = |path: &Path| Source::open(path).unwrap();
+        assert_eq!(read(&open(&images), None).unwrap(), read(&open(&tar), None).unwrap());
+        let fit = Some(Fit { size: 3, protocol: Protocol::Jit });
+        let have = read(&open(&images), fit).unwrap();
+        assert_eq!(have, read(&open(&packed), fit).unwrap());
+        assert_eq!(have, read(&open(&packed), None).unwrap());
+        for (size, protocol) in [(2, Protocol::Jit), (3, Protocol::Paper)] {
+            let refused = read(&open(&packed), Some(Fit { size, protocol })).unwrap_err();
+            assert!(refused.to_string().contains("centre crops of 3 pixels"), "{refused}");
         }
     }
 

@@ -17,8 +17,10 @@ pub struct Difference {
 
 /// Keys that decide what is written and when, how long the run is, or where the same images lie
 /// (the data's manifest is compared by itself), but not what a step computes.
-const FREE: [&str; 18] = [
+const FREE: [&str; 20] = [
     "data.path",
+    "data.labels",
+    "data.class_names",
     "data.workers",
     "data.skip_damaged",
     "train.max_steps",

@@ -1,8 +1,9 @@
 //! `jit bench`: how fast this machine trains and draws, against what its multiply-add units can do.
 //!
-//! Images, noise and weights are random, and the first step, which packs weights and takes memory
+//! Images, noise and weights are random, but for `data`, and the first step, which packs weights and takes memory
 //! from the system, is not counted. The peak is measured in the same run.
 
+mod data;
 mod kernels;
 mod reduce;
 mod report;
@@ -46,8 +47,11 @@ pub fn run(
             failure.help("leave [partner] out, or measure it by giving its options to [model]")
         );
     }
+    let (steps, json) = (args.steps.get(), args.json);
+    if args.what == Workload::Data {
+        return data::run(&config, steps, json, out);
+    }
     if args.what == Workload::Reduce {
-        let (steps, json) = (args.steps.get(), args.json);
         return on_device!(&device.open(config.train.precision)?, dev => {
             reduce::run(comm, dev, &config, steps, json, out)
         });

@@ -2,13 +2,14 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use jit_data::Dataset;
 use jit_train::communicator::CommunicationError;
 use jit_train::config::PrecisionChoice;
 use jit_train::{Communicator, Observer, Outcome as Ending, RunConfig, Silent, TrainError};
 
+use super::data::{left_out, watched};
 use crate::cli::TrainArgs;
 use crate::device::{DeviceName, on_device};
 use crate::failure::{Failure, Outcome};
@@ -16,7 +17,7 @@ use crate::flags::run_options;
 use crate::interrupt;
 use crate::layers::{Layers, Origin};
 use crate::presets::folder_name;
-use crate::terminal::{Progress, Watch, say};
+use crate::terminal::Watch;
 
 /// Trains until the run is finished or a signal comes.
 ///
@@ -131,21 +132,11 @@ fn classes(config: &RunConfig, dataset: &Dataset, layers: &Layers<'_>) -> Outcom
 
 /// Decodes every file once before training starts.
 fn check(dataset: &mut Dataset, config: &RunConfig) -> Outcome {
-    let progress = Mutex::new(Progress::new("image", 0, dataset.len() as u64));
-    let report = |done: usize, _all: usize| {
-        if let Ok(mut progress) = progress.lock() {
-            progress.update(done as u64, "checked");
-        }
-    };
     let threads = config.data.worker_threads();
-    let result = dataset.check(config.data.skip_damaged, threads, &report);
-    if let Ok(progress) = progress.lock() {
-        progress.finish();
-    }
-    let skipped = result?;
-    for file in &skipped {
-        say(&format!("warning: left out {file}"));
-    }
+    let skipped = watched("checked", dataset.len(), |progress| {
+        dataset.check(config.data.skip_damaged, threads, progress)
+    })?;
+    left_out(&skipped);
     Ok(())
 }
 

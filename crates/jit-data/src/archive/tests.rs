@@ -115,7 +115,7 @@ fn an_archive_of_folders_has_classes_and_one_of_pictures_none() {
     let folders = images(&dir.path().join("folders.tar"));
     assert_eq!(folders, [("cat/a.png".to_owned(), 0, 1), ("dog/b.png".to_owned(), 1, 2)]);
     // A name that would lead out of a folder is a name, which no file has to have.
-    let alone = scan(&dir.path().join("alone.tar")).unwrap_err().to_string();
+    let alone = file(&dir.path().join("alone.tar")).unwrap_err().to_string();
     assert!(alone.contains("it mixes pictures and folders"), "{alone}");
     let message = refused(&[("a.tar", tar_of(&[("notes.txt", vec![1])]))], "a.tar");
     assert!(message.contains("holds no picture"), "{message}");

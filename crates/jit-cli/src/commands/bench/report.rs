@@ -94,6 +94,7 @@ impl Report {
                 Workload::Sample => "sample",
                 Workload::Kernels => "kernels",
                 Workload::Reduce => "reduce",
+                Workload::Data => "data",
             },
             image_size: config.model.image_size,
             hidden_size: config.model.hidden_size,
@@ -211,7 +212,7 @@ pub fn time(seconds: f64) -> String {
 }
 
 /// The most memory that this process ever had, where the system tells.
-fn peak_memory() -> Option<u64> {
+pub fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
