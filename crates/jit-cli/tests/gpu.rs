@@ -44,7 +44,7 @@ fn a_run_is_the_processors_and_each_goes_on_with_the_others() {
     let differs = distance(&place, ["cpu", "card"], 6);
     assert!(differs > 0.0 && differs < TOLERANCE, "{differs}");
     let (cpu, card) = (journal(&place, "cpu"), journal(&place, "card"));
-    assert_eq!((cpu.len(), card.len()), (6, 1), "every fourth step");
+    assert_eq!((cpu.len(), card.len()), (6, 1), "every fourth step is written down");
     for key in ["step", "loss", "grad_norm", "lr"] {
         let [a, b] = [&cpu[3][key], &card[0][key]].map(|value| value.as_f64().unwrap());
         assert!((a - b).abs() <= 1e-5 * a.abs(), "{key}: {a} and {b}");

@@ -134,6 +134,16 @@ impl Gpu {
         })
     }
 
+    /// Its interface, what it multiplies, and its memory, in words.
+    pub fn describe(&self) -> String {
+        let products = if HalfKind::of(&self.client).is_some() { "bf16 and f32" } else { "f32" };
+        let memory = match self.limit {
+            Some(bytes) => format!(", {:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+            None => String::new(),
+        };
+        format!("{}, products in {products}{memory}", self.client.name())
+    }
+
     /// The same, with operands rounded to f16 where the device has that: not for training, but what bf16
     /// goes through can be checked with it on devices that lack bf16.
     #[doc(hidden)]
@@ -193,21 +203,6 @@ impl Gpu {
         let handle = self.client.create_from_slice(&bytes);
         let block = Block::new(handle, bytes.len() as u64, &self.memory);
         GpuTensor { shape: shape.to_vec(), block }
-    }
-
-    /// Copies a tensor to the host, waiting for all that it depends on. NaN where the device failed.
-    pub(crate) fn read(&self, x: &GpuTensor) -> Vec<f32> {
-        let len = x.len();
-        match self.client.read_one(x.block.handle()) {
-            Ok(bytes) => {
-                let (values, _) = bytes.as_chunks::<4>();
-                values.iter().take(len).map(|b| f32::from_ne_bytes(*b)).collect()
-            }
-            Err(error) => {
-                self.failed(&error.to_string());
-                vec![f32::NAN; len]
-            }
-        }
     }
 
     /// Waits until all that was queued is done.

@@ -2,12 +2,13 @@
 //! run time for Vulkan, Metal and DirectX (through WGSL or SPIR-V) and for CUDA.
 //!
 //! Operations are queued and run behind the program; nothing waits for the device but
-//! [`Device::download`](jit_model::Device::download) and what is built on it. A device that fails says so then, and stays failed:
+//! [`Device::receive`](jit_model::Device::receive) and what is built on it. A device that fails says so then, and stays failed:
 //! [`Device::fault`](jit_model::Device::fault).
 #![cfg(feature = "kernels")]
 // Tensors, their shapes and where they go: naming them one by one reads better than a struct for each call.
 #![allow(clippy::too_many_arguments)]
 
+mod coming;
 mod device;
 mod kernels;
 mod launch;
@@ -16,5 +17,6 @@ mod ops;
 mod product;
 mod tensor;
 
+pub use coming::Coming;
 pub use device::{Backend, Gpu, OpenError};
 pub use tensor::{GpuTensor, GpuWeight};

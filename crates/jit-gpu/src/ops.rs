@@ -6,6 +6,7 @@ use jit_model::device::{
 };
 use jit_model::objective::Space;
 
+use crate::coming::Coming;
 use crate::device::Gpu;
 use crate::kernels::{adamw, elementwise, losses, norm, philox, reduce, tokens};
 use crate::launch::{each, rows};
@@ -87,13 +88,17 @@ fn threshold(rate: f32) -> u32 {
     (rate * (1u32 << 24) as f32).ceil() as u32
 }
 
-/// What a device knows of a gradient's norm: the sum of squares, still there.
-pub struct Norm(GpuTensor);
+/// A gradient's norm: its square on the device, and on its way to the host.
+pub struct Norm {
+    squares: GpuTensor,
+    coming: Coming,
+}
 
 impl Device for Gpu {
     type Tensor = GpuTensor;
     type Weight = GpuWeight;
     type Norm = Norm;
+    type Coming = Coming;
 
     fn precision(&self) -> Precision {
         self.precision_of_products()
@@ -121,7 +126,18 @@ impl Device for Gpu {
     }
 
     fn download(&self, x: &GpuTensor) -> Vec<f32> {
-        self.read(x)
+        self.receive(&self.start_read(x))
+    }
+
+    fn start_read(&self, x: &GpuTensor) -> Coming {
+        Coming::of(&self.client, x)
+    }
+
+    fn receive(&self, coming: &Coming) -> Vec<f32> {
+        coming.values().unwrap_or_else(|error| {
+            self.failed(&error);
+            vec![f32::NAN; coming.len()]
+        })
     }
 
     fn zeros(&self, shape: &[usize]) -> GpuTensor {
@@ -659,11 +675,12 @@ impl Device for Gpu {
         let sum = self.unset(&[1]);
         let (count, dim) = rows(1);
         reduce::total::launch(&self.client, count, dim, partials.arg(), sum.arg());
-        Norm(sum)
+        Norm { coming: self.start_read(&sum), squares: sum }
     }
 
     fn read_norm(&self, norm: &Norm) -> f64 {
-        f64::from(self.read(&norm.0)[0]).sqrt()
+        let squares = self.receive(&norm.coming);
+        f64::from(squares.first().copied().unwrap_or(f32::NAN)).sqrt()
     }
 
     fn adamw(
@@ -689,7 +706,17 @@ impl Device for Gpu {
         let (c, len) = (&self.client, w.value.len());
         let (count, dim) = each(len);
         let (m, v) = (moments.0.arg(), moments.1.arg());
-        adamw::adamw::launch(c, count, dim, w.value.arg(), grad.arg(), m, v, norm.0.arg(), step);
+        adamw::adamw::launch(
+            c,
+            count,
+            dim,
+            w.value.arg(),
+            grad.arg(),
+            m,
+            v,
+            norm.squares.arg(),
+            step,
+        );
         for (ema, decay) in emas {
             let (count, dim) = each(len);
             let (p, rest) = (w.value.arg(), (1.0 - *decay) as f32);

@@ -75,6 +75,7 @@ impl Device for Cpu {
     type Tensor = CpuTensor;
     type Weight = CpuWeight;
     type Norm = f64;
+    type Coming = Vec<f32>;
 
     fn precision(&self) -> Precision {
         self.precision
@@ -87,6 +88,14 @@ impl Device for Cpu {
 
     fn download(&self, x: &CpuTensor) -> Vec<f32> {
         x.data.to_vec()
+    }
+
+    fn start_read(&self, x: &CpuTensor) -> Vec<f32> {
+        x.data.to_vec()
+    }
+
+    fn receive(&self, coming: &Vec<f32>) -> Vec<f32> {
+        coming.clone()
     }
 
     fn zeros(&self, shape: &[usize]) -> CpuTensor {

@@ -63,11 +63,13 @@ pub trait Device: Send + Sync {
     type Weight: Send + Sync;
     /// A gradient's norm, which may still be on its way.
     type Norm: Send + Sync;
+    /// Values on their way to the host.
+    type Coming: Send + Sync;
 
     /// What the operands of linear layers are rounded to; all else computes in f32.
     fn precision(&self) -> Precision;
-    /// Whether operations are queued and run behind the program, so that reading a result means to
-    /// wait: such a device is read seldom.
+    /// Whether operations are queued and run behind the program, so that it had better ask for results
+    /// some time after it has ordered them.
     fn runs_ahead(&self) -> bool {
         false
     }
@@ -88,6 +90,10 @@ pub trait Device: Send + Sync {
     fn upload(&self, data: &[f32], shape: &[usize]) -> Self::Tensor;
     /// Copies a tensor to the host.
     fn download(&self, x: &Self::Tensor) -> Vec<f32>;
+    /// Begins to copy a tensor to the host.
+    fn start_read(&self, x: &Self::Tensor) -> Self::Coming;
+    /// What a copy brought, waiting for it and for nothing that was queued later.
+    fn receive(&self, coming: &Self::Coming) -> Vec<f32>;
     /// Copies host data into a tensor of as many elements.
     fn assign(&self, x: &mut Self::Tensor, data: &[f32]) {
         let shape = self.shape(x).to_vec();

@@ -13,18 +13,18 @@ pub struct ImageLosses {
     pub auxiliary: Vec<f32>,
 }
 
-/// The losses of each image of a micro-batch, still on the device.
-pub struct MicroLosses<T> {
-    diffusion: T,
-    auxiliary: Option<T>,
+/// The losses of each image of a micro-batch, on their way from the device.
+pub struct MicroLosses<D: Device> {
+    diffusion: D::Coming,
+    auxiliary: Option<D::Coming>,
 }
 
-impl<T> MicroLosses<T> {
-    /// Copies them to the host, waiting for them if need be.
-    pub fn read<D: Device<Tensor = T>>(&self, dev: &D) -> ImageLosses {
+impl<D: Device> MicroLosses<D> {
+    /// As numbers, waiting for them if need be.
+    pub fn read(&self, dev: &D) -> ImageLosses {
         ImageLosses {
-            diffusion: dev.download(&self.diffusion),
-            auxiliary: self.auxiliary.as_ref().map_or_else(Vec::new, |aux| dev.download(aux)),
+            diffusion: dev.receive(&self.diffusion),
+            auxiliary: self.auxiliary.as_ref().map_or_else(Vec::new, |aux| dev.receive(aux)),
         }
     }
 }
@@ -41,9 +41,12 @@ pub fn accumulate<D: Device>(
     (batch, images): (Batch<'_>, usize),
     mode: Mode<'_>,
     finished: Finished<'_, D>,
-) -> MicroLosses<D::Tensor> {
+) -> MicroLosses<D> {
     let weight = vec![1.0 / images as f32; batch.t.len()];
     let losses =
         denoiser.losses_and_final_grads(dev, params, grads, batch, &weight, mode, finished);
-    MicroLosses { diffusion: losses.diffusion, auxiliary: losses.auxiliary.map(|aux| aux.loss) }
+    MicroLosses {
+        diffusion: dev.start_read(&losses.diffusion),
+        auxiliary: losses.auxiliary.map(|aux| dev.start_read(&aux.loss)),
+    }
 }

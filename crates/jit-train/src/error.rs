@@ -178,10 +178,13 @@ fn describe_memory(
     };
     let _ = match (fits, limit) {
         (Some(fits), Some(_)) => {
-            write!(text, "--set train.batch_size={fits} would fit, with the same result")
+            write!(
+                text,
+                "--set train.batch_size={fits} would fit, with the same result to rounding"
+            )
         }
         (Some(fits), None) => {
-            write!(text, "Try --set train.batch_size={fits}, which has the same result")
+            write!(text, "Try --set train.batch_size={fits}, which has the same result to rounding")
         }
         (None, _) => {
             write!(text, "Not even one image fits: choose a smaller model or a larger device")

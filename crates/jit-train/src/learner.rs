@@ -36,7 +36,7 @@ pub struct Learner<D: Device> {
 /// The losses of a step.
 enum Lost<D: Device> {
     /// First image, times and losses of each micro-batch, perhaps still on their way from the device.
-    Micros(Vec<(usize, Vec<f32>, MicroLosses<D::Tensor>)>),
+    Micros(Vec<(usize, Vec<f32>, MicroLosses<D>)>),
     /// Those of all processes.
     Merged(Tally),
 }

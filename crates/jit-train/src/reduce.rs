@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn buckets_run_from_the_last_parameter_to_the_first() {
         assert_eq!(buckets(&[5, 1, 1, 9, 2, 3], 4), [4..6, 3..4, 0..3]);
-        assert_eq!(buckets(&[1, 1], 100), [0..2]);
+        assert_eq!(buckets(&[1, 1], 100), vec![0..2]);
         assert!(buckets(&[], 4).is_empty());
     }
 

@@ -1,5 +1,6 @@
 //! The training loop.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,6 +61,10 @@ pub fn train_together<D: Device>(
     let run = Run::open_together(comm, dir, config, dataset, observer)?;
     Trainer::new(comm, dev, run)?.train(observer, stop)
 }
+
+/// Steps that a device which runs ahead may be behind. While it computes one, the next one's images are copied
+/// to it and its operations queued; more would only fill the memory with images.
+const AHEAD: usize = 2;
 
 /// A run in progress.
 struct Trainer<'a, D: Device> {
@@ -149,15 +154,13 @@ impl<'a, D: Device> Trainer<'a, D> {
             if !self.take_step(&mut feed, stop)? {
                 break;
             }
-            if !self.runs_ahead() || self.step.is_multiple_of(config.train.log_every) {
-                self.read(observer)?;
-            }
+            self.read(observer, if self.runs_ahead() { AHEAD } else { 0 })?;
             if is_due(self.step, config.train.save_every) {
                 self.save(observer)?;
             }
             sampled = self.look_if_due(observer, stop)?;
         }
-        self.read(observer)?;
+        self.read(observer, 0)?;
         self.save(observer)?;
         let step = self.step;
         let all = step >= total
@@ -208,7 +211,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         let lr = config.learning_rate(config.epochs_before(self.step, images));
         let found: Vec<_> = self.learners.iter_mut().map(|l| l.found(self.dev, train)).collect();
         let step = self.step + 1;
-        let mut taken = Taken { step, lr, data_wait, merge_wait, found, losses: None };
+        let mut taken = Taken { started, step, lr, data_wait, merge_wait, found, losses: None };
         // All are examined before the first moves, but where that would mean to wait: such a device
         // sees to it by itself.
         if !self.runs_ahead() {
@@ -218,7 +221,7 @@ impl<'a, D: Device> Trainer<'a, D> {
             learner.step(self.dev, found, lr);
         }
         self.step = step;
-        self.unread.push(started, taken);
+        self.unread.steps.push_back(taken);
         Ok(true)
     }
 
@@ -238,20 +241,22 @@ impl<'a, D: Device> Trainer<'a, D> {
         losses.collect()
     }
 
-    /// Reports the steps that were not yet, once their losses are known.
-    fn read(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let (started, steps) = self.unread.take();
-        let mut losses = Vec::with_capacity(steps.len());
-        for taken in &steps {
-            losses.push(match &taken.losses {
-                Some(losses) => losses.clone(),
-                None => self.examine(taken)?,
-            });
-        }
-        // Steps of a device that runs ahead have no times of their own, only a mean.
-        let seconds = started.elapsed().as_secs_f64() / steps.len().max(1) as f64;
+    /// Reports the steps that were not yet, but for the last `but`, once their losses are known.
+    fn read(&mut self, observer: &mut dyn Observer, but: usize) -> Result<(), TrainError> {
         let images = self.run.dataset.len();
-        for (taken, losses) in steps.into_iter().zip(losses) {
+        while self.unread.steps.len() > but
+            && let Some(mut taken) = self.unread.steps.pop_front()
+        {
+            let losses = match taken.losses.take() {
+                Some(losses) => losses,
+                None => self.examine(&taken)?,
+            };
+            // From when the step before was done, or this one begun: a device that runs ahead does not
+            // tell when it begins.
+            let since = self.unread.read.map_or(taken.started, |read| read.max(taken.started));
+            let now = Instant::now();
+            self.unread.read = Some(now);
+            let seconds = now.duration_since(since).as_secs_f64();
             self.elapsed += seconds;
             let mut losses = losses.into_iter();
             let (first, images_by_t) = losses.next().unwrap_or_default();
@@ -318,7 +323,7 @@ impl<'a, D: Device> Trainer<'a, D> {
 
     /// Saves a checkpoint of the last step, unless there is one.
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        self.read(observer)?;
+        self.read(observer, 0)?;
         let checkpoints = self.run.dir.join("checkpoints");
         if self.saved.as_deref() == Some(&checkpoints.join(checkpoint::folder_name(self.step))) {
             return Ok(());
@@ -375,7 +380,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         let sample = listed || is_due(self.step, train.sample_every);
         let evaluate = listed || is_due(self.step, train.eval_every);
         if sample || evaluate {
-            self.read(observer)?;
+            self.read(observer, 0)?;
         }
         let sampled = !sample || self.samples(observer, stop)?;
         Ok(sampled && (!evaluate || self.evaluate(observer, stop)?))
@@ -475,6 +480,7 @@ impl<'a, D: Device> Trainer<'a, D> {
 
 /// A step that was taken.
 struct Taken<D: Device> {
+    started: Instant,
     /// Its number, from 1.
     step: u64,
     lr: f64,
@@ -488,26 +494,14 @@ struct Taken<D: Device> {
 
 /// Steps that were taken and not yet reported.
 struct Unread<D: Device> {
-    /// When the first of them began.
-    started: Option<Instant>,
-    steps: Vec<Taken<D>>,
+    steps: VecDeque<Taken<D>>,
+    /// When the last step that was reported was done.
+    read: Option<Instant>,
 }
 
 impl<D: Device> Default for Unread<D> {
     fn default() -> Self {
-        Self { started: None, steps: Vec::new() }
-    }
-}
-
-impl<D: Device> Unread<D> {
-    fn push(&mut self, started: Instant, taken: Taken<D>) {
-        self.started.get_or_insert(started);
-        self.steps.push(taken);
-    }
-
-    fn take(&mut self) -> (Instant, Vec<Taken<D>>) {
-        let started = self.started.take().unwrap_or_else(Instant::now);
-        (started, std::mem::take(&mut self.steps))
+        Self { steps: VecDeque::new(), read: None }
     }
 }
 

@@ -34,6 +34,7 @@ pub fn run(out: &mut dyn Write) -> Outcome {
     if level.isa() == Isa::Portable {
         advice.push("no vector instructions that the kernels know: they run at a fraction".into());
     }
+    cards(out)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     writeln!(out, "threads    {threads} of {cores}")?;
     if threads > cores {
@@ -54,6 +55,30 @@ fn processes() -> String {
     #[cfg(not(feature = "mpi"))]
     let can = "one (for several: `cargo build --release --features mpi`)".to_string();
     can
+}
+
+/// What the graphics cards are that this build can use.
+#[cfg(feature = "gpu")]
+fn cards(out: &mut dyn Write) -> Outcome {
+    use jit_train::config::PrecisionChoice;
+
+    use crate::device::DeviceName;
+
+    for name in [DeviceName::Wgpu(None), DeviceName::Cuda(None)] {
+        if name.check().is_ok() {
+            let found = match name.card(PrecisionChoice::Auto) {
+                Ok(card) => card.describe(),
+                Err(error) => format!("none: {error}"),
+            };
+            writeln!(out, "{:<11}{found}", name.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "gpu"))]
+fn cards(_out: &mut dyn Write) -> Outcome {
+    Ok(())
 }
 
 fn target() -> String {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::grid::save_png;
-use crate::{Batch, Dataset, Loader, LoaderOptions};
+use crate::{Batch, Dataset, Loader, LoaderOptions, Share};
 
 const QUIET: &(dyn Fn(usize, usize) + Sync) = &|_, _| {};
 
@@ -33,7 +33,8 @@ fn packed(root: &tempfile::TempDir) -> PathBuf {
 }
 
 fn batches(dataset: Dataset) -> Vec<Batch> {
-    let options = LoaderOptions { seed: 3, flip: true, workers: 2, position: 0 };
+    let options =
+        LoaderOptions { seed: 3, flip: true, workers: 2, position: 0, share: Share::WHOLE };
     let mut loader = Loader::new(std::sync::Arc::new(dataset), options).unwrap();
     (0..9).map(|_| loader.next_batch(4).unwrap()).collect()
 }
