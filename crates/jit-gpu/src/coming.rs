@@ -53,6 +53,17 @@ impl Coming {
     }
 }
 
+/// The runtime takes the memory of a copy back when its future is dropped, and uses it again, although a copy that
+/// nobody waited for may still be under way.
+impl Drop for Coming {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let State::OnItsWay(copy) = state {
+            let _nobody_asked = block_on(copy);
+        }
+    }
+}
+
 fn floats(copied: Result<Vec<Bytes>, ServerError>, len: usize) -> Result<Vec<f32>, String> {
     let copied = copied.map_err(|error| error.to_string())?;
     let values = copied.iter().flat_map(|bytes| bytes.as_chunks::<4>().0);

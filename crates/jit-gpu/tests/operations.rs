@@ -341,6 +341,23 @@ fn a_gradient_that_is_not_finite_moves_nothing() {
     assert_eq!(device::clip(2.0, 1.0), 1.0 / (2.0 + 1e-6) as f32);
 }
 
+#[test]
+fn copies_that_nobody_waits_for_disturb_no_other() {
+    let dev = gpu();
+    for round in 0..20 {
+        let x = dev.upload(&[round as f32; 1000], &[1000]);
+        let early = dev.start_read(&x);
+        let mut y = dev.zeros(&[1000]);
+        dev.add_assign(&mut y, &x);
+        drop(dev.start_read(&y));
+        let _norm = dev.norm(&[&x]);
+        assert_eq!(dev.receive(&early), [round as f32; 1000]);
+        assert_eq!(dev.receive(&early), [round as f32; 1000], "twice is once");
+        assert_eq!(dev.download(&y), [round as f32; 1000]);
+    }
+    assert_eq!(dev.fault(), None);
+}
+
 /// What bf16 goes through, with f16 in its place: this is how a device without bf16 can test it.
 #[test]
 fn products_of_rounded_operands() {
