@@ -51,6 +51,12 @@ pub enum OpenError {
         /// How many there are.
         available: usize,
     },
+    /// There is a driver that computes on the processor and nothing else, and the build speaks SPIR-V to it.
+    #[error(
+        "the only device is a driver that computes on the processor, and such drivers crash on the SPIR-V of the \
+         feature `vulkan`: build with `--features wgpu` alone, which speaks WGSL"
+    )]
+    Software,
     /// The driver failed.
     #[error("the device `{backend}:{index}` cannot be opened: {reason}")]
     Driver {
@@ -237,6 +243,9 @@ impl Gpu {
 
 /// A client of the device.
 fn connect(backend: Backend, index: usize) -> Result<Client, OpenError> {
+    if backend == Backend::Wgpu && cfg!(feature = "vulkan") && has_software_alone() {
+        return Err(OpenError::Software);
+    }
     let device = match backend {
         // The best that there is, or a card of its own.
         Backend::Wgpu => cubecl::Device::wgpu(match index {
@@ -259,6 +268,14 @@ fn connect(backend: Backend, index: usize) -> Result<Client, OpenError> {
         let reason = text.unwrap_or_else(|| "the driver gave no reason".into());
         OpenError::Driver { backend, index, reason }
     })
+}
+
+/// Whether Vulkan has a driver that computes on the processor and no card (llvmpipe, SwiftShader).
+fn has_software_alone() -> bool {
+    use WgpuDeviceKind::{Cpu, DiscreteGpu, IntegratedGpu, Other, VirtualGpu};
+    let cards = [DiscreteGpu(0), IntegratedGpu(0), VirtualGpu(0), Other(0)];
+    let has = |kind| cubecl::Device::vulkan(kind).is_ok();
+    has(Cpu) && !cards.into_iter().any(has)
 }
 
 fn describe(backend: Backend, index: usize) -> String {
