@@ -237,7 +237,7 @@ fn an_error_of_one_process_ends_the_job_and_names_it() {
             place.picture(&format!("{data}/{i}.png"), 28, 28, i);
         }
     }
-    std::fs::write(place.path("bad/3.png"), "torn").unwrap();
+    std::fs::write(place.path("bad/notes.txt"), "no picture").unwrap();
     let jit = env!("CARGO_BIN_EXE_jit");
     let line =
         format!("{TRAIN} --subset 1 --set model.channels=3 --global-batch 4 --out run --data");
@@ -248,7 +248,54 @@ fn an_error_of_one_process_ends_the_job_and_names_it() {
     assert!(started.elapsed() < MINUTE);
     assert_ne!(ran.code, Some(0));
     let line = ran.err.lines().find(|line| line.starts_with("process 1 on ")).unwrap_or(&ran.err);
-    assert!(line.contains(": error: ") && ran.err.contains("3.png"), "{}", ran.err);
+    assert!(line.contains(": error: ") && ran.err.contains("notes.txt"), "{}", ran.err);
+}
+
+#[test]
+fn processes_check_their_shares_of_the_pictures_and_conclude_as_one_does() {
+    let place = Place::new();
+    for i in 0..12 {
+        place.picture(&format!("photos/{i:02}.png"), 28, 28, i);
+    }
+    let line =
+        format!("{TRAIN} --subset 1 --set model.channels=3 --global-batch 4 --data photos --out");
+    // A picture in the share of each process.
+    std::fs::write(place.path("photos/10.png"), "torn").unwrap();
+    let message = fails(&place, 2, &format!("{line} refused"));
+    assert_eq!(message.matches("`10.png`: ").count(), 1, "told once: {message}");
+    std::fs::write(place.path("photos/03.png"), "torn").unwrap();
+    let message = fails(&place, 2, &format!("{line} refused"));
+    let one = place.fails(1, &format!("{line} refused"));
+    let list = |message: &str| {
+        let lines = message.lines().skip_while(|line| !line.contains("error: 2 files in `photos`"));
+        lines.skip(1).take(3).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(list(&one)[0].contains("`03.png`: ") && list(&one)[1].contains("`10.png`: "), "{one}");
+    assert_eq!(list(&message), list(&one), "{message}\n{one}");
+    assert_eq!(message.matches("error: 2 files").count(), 1, "told once: {message}");
+    assert!(!place.path("refused").exists());
+
+    let line = format!("{line} skipped");
+    let ran = ok(&place, 2, &format!("{line}2 --skip-damaged"));
+    assert!(ran.err.contains("image 6/6  checked by process 0 of 2"), "{}", ran.err);
+    for name in ["03.png", "10.png"] {
+        let warning = format!("warning: left out `{name}`");
+        assert_eq!(ran.err.matches(&warning).count(), 1, "{}", ran.err);
+    }
+    place.ok(&format!("{line}1 --skip-damaged"));
+    assert!(distance(&place, ["skipped1", "skipped2"], 6) < TOLERANCE);
+    assert_eq!(place.bytes("skipped1/manifest.json"), place.bytes("skipped2/manifest.json"));
+
+    // Shares of different data sets would not add up.
+    place.picture("others/00.png", 28, 28, 0);
+    let jit = env!("CARGO_BIN_EXE_jit");
+    let words = ["-n", "1", jit].into_iter().chain(line.split_whitespace());
+    let mut words: Vec<&str> = words.clone().chain([":"]).chain(words).collect();
+    let last = words.iter().rposition(|&word| word == "photos").unwrap();
+    words[last] = "others";
+    let ran = finish(mpirun(&place, &words).spawn().unwrap());
+    assert_ne!(ran.code, Some(0));
+    assert!(ran.err.contains("process 1 has another fingerprint of the images"), "{}", ran.err);
 }
 
 #[test]

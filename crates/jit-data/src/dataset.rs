@@ -1,18 +1,19 @@
 //! A data set: numbered images of one shape, with labels.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use crate::digits::{self, Split};
-use crate::error::{DamagedFile, DataError, SKIP};
+use crate::error::{DamagedFile, DataError};
 use crate::folder::Folder;
-use crate::parallel;
 use crate::place::{FileEntry, Place};
 use crate::scan::scan;
 use crate::subset::{self, Manifest, ManifestEntry};
 use crate::transform::center_crop;
+
+mod check;
+
+pub use check::Damage;
 
 /// Cropped images are kept in memory when all of them fit into this many bytes.
 const CACHE_BYTES: usize = 2 << 30;
@@ -141,90 +142,6 @@ impl Dataset {
         self
     }
 
-    /// Decodes every file once, on `threads` threads, so that a damaged one is found now and not
-    /// hours into a run. The records of a pack decoded when it was written; they have checksums, which
-    /// are verified whenever one is read.
-    /// `progress` is called with (files done, files in all) from any thread.
-    /// With `skip` the unusable files are left out and returned; image ids close the gaps.
-    ///
-    /// # Errors
-    /// [`DataError::Damaged`] with every unusable file, unless `skip` is set;
-    /// [`DataError::Empty`] if none is left.
-    pub fn check(
-        &mut self,
-        skip: bool,
-        threads: usize,
-        progress: &(dyn Fn(usize, usize) + Sync),
-    ) -> Result<Vec<DamagedFile>, DataError> {
-        let bad = self.find_damaged(threads, progress);
-        let Source::Folder { root, files, strays, .. } = &mut self.source else {
-            return Ok(Vec::new());
-        };
-        let mut damaged = std::mem::take(strays);
-        let ids: Vec<usize> = bad.iter().map(|(i, _)| *i).collect();
-        damaged.extend(bad.into_iter().map(|(_, file)| file));
-        damaged.sort_by(|a, b| a.path.cmp(&b.path));
-        if !skip && !damaged.is_empty() {
-            return Err(DataError::Damaged { root: root.clone(), files: damaged, mend: SKIP });
-        }
-        let mut index = 0;
-        files.retain(|_| {
-            index += 1;
-            ids.binary_search(&(index - 1)).is_err()
-        });
-        if files.is_empty() {
-            return Err(DataError::Empty { root: root.clone() });
-        }
-        self.decide_caching();
-        Ok(damaged)
-    }
-
-    /// Images that do not load and why, sorted by id.
-    fn find_damaged(
-        &self,
-        threads: usize,
-        progress: &(dyn Fn(usize, usize) + Sync),
-    ) -> Vec<(usize, DamagedFile)> {
-        let decodes = |files: &[File]| files.iter().any(|file| !file.entry.place.is_packed());
-        if !matches!(&self.source, Source::Folder { files, .. } if decodes(files)) {
-            return Vec::new();
-        }
-        let done = AtomicUsize::new(0);
-        let bad = Mutex::new(Vec::new());
-        let planes = || vec![0; self.sample_len()];
-        parallel::for_each(self.len(), threads, planes, |planes, i| {
-            if let Err(error) = self.load(i, planes) {
-                let file = self.damaged(i, error);
-                bad.lock().unwrap_or_else(PoisonError::into_inner).push((i, file));
-            }
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, self.len());
-            ControlFlow::Continue(())
-        });
-        let mut bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
-        bad.sort_unstable_by_key(|(i, _)| *i);
-        bad
-    }
-
-    /// Image `i`, which failed to load, for a list of such.
-    pub(crate) fn damaged(&self, i: usize, error: DataError) -> DamagedFile {
-        // The path is told beside the reason, so the decoder's part suffices.
-        let reason = match error {
-            DataError::Decode { source, .. } => source.to_string(),
-            DataError::File(error) => error.source.to_string(),
-            DataError::Archive { reason, .. } => reason,
-            other => other.to_string(),
-        };
-        DamagedFile { path: self.name(i).into(), reason }
-    }
-
-    /// What is no picture by its name.
-    pub(crate) fn strays(&self) -> &[DamagedFile] {
-        match &self.source {
-            Source::Digits { .. } => &[],
-            Source::Folder { strays, .. } => strays,
-        }
-    }
-
     /// Number of images.
     pub fn len(&self) -> usize {
         match &self.source {
@@ -338,7 +255,7 @@ mod tests {
     use crate::grid::save_png;
 
     /// Two classes, five pictures of 6×4, picture i filled with 10·i + channel.
-    fn photos() -> tempfile::TempDir {
+    pub(super) fn photos() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for i in 0..5u8 {
             let class = if i < 3 { "cat" } else { "dog" };
@@ -348,7 +265,7 @@ mod tests {
         root
     }
 
-    fn load(dataset: &Dataset, i: usize) -> Vec<u8> {
+    pub(super) fn load(dataset: &Dataset, i: usize) -> Vec<u8> {
         let mut out = vec![0; dataset.sample_len()];
         dataset.load(i, &mut out).unwrap();
         out
@@ -365,42 +282,6 @@ mod tests {
         let grey = Dataset::folder(root.path(), 4, 1).unwrap();
         assert_eq!(load(&grey, 2), [21; 16]);
         assert!(dataset.check(false, 2, &|_, _| ()).unwrap().is_empty());
-    }
-
-    #[test]
-    fn checked_images_are_kept_and_need_no_file_any_more() {
-        let root = photos();
-        let mut dataset = Dataset::folder(root.path(), 4, 3).unwrap();
-        let seen = AtomicUsize::new(0);
-        let count = |done: usize, all: usize| {
-            assert!(done <= all && all == 5);
-            seen.fetch_add(1, Ordering::Relaxed);
-        };
-        dataset.check(false, 3, &count).unwrap();
-        assert_eq!(seen.into_inner(), 5);
-        std::fs::remove_file(root.path().join("cat/1.png")).unwrap();
-        assert_eq!(load(&dataset, 1)[0], 10);
-    }
-
-    #[test]
-    fn damaged_files_stop_the_run_by_name_or_are_left_out() {
-        let root = photos();
-        std::fs::write(root.path().join("cat/1.png"), "no picture").unwrap();
-        let png = std::fs::read(root.path().join("dog/3.png")).unwrap();
-        std::fs::write(root.path().join("dog/3.png"), &png[..png.len() / 2]).unwrap();
-        std::fs::write(root.path().join("dog/notes.txt"), "hello").unwrap();
-        let mut dataset = Dataset::folder(root.path(), 4, 3).unwrap();
-        let message = dataset.check(false, 2, &|_, _| ()).unwrap_err().to_string();
-        for expected in ["3 files", "cat/1.png", "dog/3.png", "dog/notes.txt", "--skip-damaged"] {
-            assert!(message.contains(expected), "{expected} is missing in: {message}");
-        }
-        let mut dataset = Dataset::folder(root.path(), 4, 3).unwrap();
-        let skipped = dataset.check(true, 2, &|_, _| ()).unwrap();
-        let names: Vec<_> = skipped.iter().map(|s| s.path.to_str().unwrap()).collect();
-        assert_eq!(names, ["cat/1.png", "dog/3.png", "dog/notes.txt"]);
-        assert_eq!(dataset.len(), 3);
-        assert_eq!((0..3).map(|i| load(&dataset, i)[0]).collect::<Vec<_>>(), [0, 20, 40]);
-        assert_eq!((0..3).map(|i| dataset.label(i)).collect::<Vec<_>>(), [0, 0, 1]);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jit_data::Dataset;
-use jit_train::communicator::CommunicationError;
+use jit_data::dataset::Damage;
+use jit_train::communicator::{self, CommunicationError};
 use jit_train::config::PrecisionChoice;
 use jit_train::{Communicator, Observer, Outcome as Ending, RunConfig, Silent, TrainError};
 
@@ -48,7 +49,7 @@ pub fn run(
     })?;
     config.model.num_classes = classes(&config, &dataset, &layers)?;
     config.validate().map_err(Failure::usage)?;
-    check(&mut dataset, &config)?;
+    check(comm, &mut dataset, &config)?;
 
     let opened = device.open(precision(comm, &dir, &config)?)?;
     let mut watch = Watch::default();
@@ -130,14 +131,39 @@ fn classes(config: &RunConfig, dataset: &Dataset, layers: &Layers<'_>) -> Outcom
     }
 }
 
-/// Decodes every file once before training starts.
-fn check(dataset: &mut Dataset, config: &RunConfig) -> Outcome {
+/// Decodes every file once before training starts, each process its share, and has all processes
+/// conclude the same.
+fn check(comm: &dyn Communicator, dataset: &mut Dataset, config: &RunConfig) -> Outcome {
+    let (rank, size) = (comm.rank(), comm.size());
+    let mut done_is = "checked".to_owned();
+    if size > 1 {
+        // What one tells of image 7 must be about image 7 of the others.
+        let (images, help) = (dataset.manifest().fingerprint(), "all hosts need the same images");
+        comm.agree("fingerprint of the images", &images, help)?;
+        done_is = format!("checked by process {rank} of {size}");
+    }
+    let share = communicator::share(dataset.len(), rank, size);
     let threads = config.data.worker_threads();
-    let skipped = watched("checked", dataset.len(), |progress| {
-        dataset.check(config.data.skip_damaged, threads, progress)
+    let damage = watched(&done_is, share.len(), |progress| {
+        Ok(dataset.check_share(share.clone(), threads, progress))
     })?;
-    left_out(&skipped);
-    Ok(())
+    let damage = all_damage(comm, &damage)?;
+    if config.data.skip_damaged {
+        left_out(&dataset.leave_out(&damage)?);
+        return Ok(());
+    }
+    Ok(dataset.refuse(&damage)?)
+}
+
+/// What all processes have found, on all of them.
+fn all_damage(comm: &dyn Communicator, mine: &Damage) -> Result<Damage, CommunicationError> {
+    let garbled = |rank| move |_| CommunicationError::Garbled(rank);
+    let told = serde_json::to_vec(mine).map_err(garbled(comm.rank()))?;
+    let mut all = Damage::new();
+    for (rank, found) in comm.all_gather(told)?.iter().enumerate() {
+        all.extend(serde_json::from_slice::<Damage>(found).map_err(garbled(rank))?);
+    }
+    Ok(all)
 }
 
 /// Which failures of training are the command line's.
