@@ -8,12 +8,15 @@ use jit_model::objective::Space;
 
 use crate::coming::Coming;
 use crate::device::Gpu;
-use crate::kernels::{adamw, elementwise, losses, norm, philox, reduce, tokens};
+use crate::kernels::{adamw, elementwise, philox, reduce, tokens as token_kernels};
 use crate::launch::{each, rows};
 use crate::product::{Extents, Operand, Values};
 use crate::tensor::{Block, GpuTensor, GpuWeight, Words};
 
 mod attention;
+mod losses;
+mod norm;
+mod tokens;
 
 /// Rows that one unit sums of a column.
 const SHARE: usize = 64;
@@ -44,42 +47,6 @@ impl Gpu {
     fn streams(&self, dropout: &Dropout) -> Words {
         let words: Vec<u32> = dropout.streams.iter().flat_map(|s| s.words()).collect();
         self.words(&words)
-    }
-
-    fn place(m: &Modulation<'_, GpuTensor>, dim: usize) -> norm::PlaceLaunch {
-        let (_, stride) = m.vectors.rows_columns();
-        norm::PlaceLaunch::new(stride, m.shift * dim, m.scale * dim)
-    }
-
-    /// What a loss compares: the target of the space, and how the output and the target come to it.
-    fn errors<'a>(&self, d: &Diffusion<'a, GpuTensor>) -> (&'a GpuTensor, GpuTensor, GpuTensor) {
-        let by = self.conversions(d.output, d.loss, d.t, d.t_eps);
-        let (target, space) = match d.loss {
-            Space::X => (d.x, Space::X),
-            Space::Eps => (d.noise, Space::Eps),
-            Space::V => (d.x, Space::X),
-        };
-        (target, by, self.conversions(space, d.loss, d.t, d.t_eps))
-    }
-
-    fn conversions(&self, from: Space, to: Space, t: &[f32], t_eps: f32) -> GpuTensor {
-        let rows: Vec<f32> = t.iter().flat_map(|&t| conversion(from, to, t, t_eps)).collect();
-        self.values(&rows, &[t.len(), 3])
-    }
-}
-
-/// A conversion between spaces, `(a·net + b·z)/divisor`, with both denominators kept at or above
-/// `t_eps` (the table of Li & He 2025).
-fn conversion(from: Space, to: Space, t: f32, t_eps: f32) -> [f32; 3] {
-    let d = (1.0 - t).max(t_eps);
-    match (from, to) {
-        (Space::X, Space::X) | (Space::Eps, Space::Eps) | (Space::V, Space::V) => [1.0, 0.0, 1.0],
-        (Space::X, Space::Eps) => [-t, 1.0, d],
-        (Space::X, Space::V) => [1.0, -1.0, d],
-        (Space::Eps, Space::X) => [-(1.0 - t), 1.0, t.max(t_eps)],
-        (Space::Eps, Space::V) => [-1.0, 1.0, t.max(t_eps)],
-        (Space::V, Space::X) => [1.0 - t, 1.0, 1.0],
-        (Space::V, Space::Eps) => [-t, 1.0, 1.0],
     }
 }
 
@@ -215,22 +182,7 @@ impl Device for Gpu {
         weight: &GpuWeight,
         m: Modulation<'_, GpuTensor>,
     ) -> GpuTensor {
-        let (b, n, d) = x.tokens();
-        let y = self.unset(&x.shape);
-        let (count, dim) = rows(b * n);
-        norm::rms_norm_modulate::launch(
-            &self.client,
-            count,
-            dim,
-            x.arg(),
-            weight.value.arg(),
-            m.vectors.arg(),
-            y.arg(),
-            n,
-            d,
-            Self::place(&m, d),
-        );
-        y
+        self.normed(x, weight, &m)
     }
 
     fn rms_norm_modulate_grad(
@@ -243,42 +195,7 @@ impl Device for Gpu {
         dweight: &mut GpuTensor,
         dmod: &mut GpuTensor,
     ) {
-        let (b, n, d) = x.tokens();
-        let (c, w, mods) = (&self.client, &weight.value, m.vectors);
-        let inverse = self.unset(&[b, n]);
-        let (count, dim) = rows(b * n);
-        norm::rms_norm_modulate_dx::launch(
-            c,
-            count,
-            dim,
-            x.arg(),
-            w.arg(),
-            mods.arg(),
-            dy.arg(),
-            dx.arg(),
-            inverse.arg(),
-            n,
-            d,
-            Self::place(&m, d),
-        );
-        let per_image = self.unset(&[b, d]);
-        let (count, dim) = each(b * d);
-        norm::rms_norm_modulate_dmod::launch(
-            c,
-            count,
-            dim,
-            x.arg(),
-            w.arg(),
-            mods.arg(),
-            dy.arg(),
-            inverse.arg(),
-            dmod.arg(),
-            per_image.arg(),
-            n,
-            d,
-            Self::place(&m, d),
-        );
-        self.add_column_sums(&per_image.block, b, d, dweight);
+        self.normed_grad(x, weight, &m, dy, dx, dweight, dmod)
     }
 
     fn attention(&self, qkv: &GpuTensor, a: Attention<'_, Self>) -> (GpuTensor, GpuTensor) {
@@ -419,13 +336,7 @@ impl Device for Gpu {
     }
 
     fn unpatchify(&self, x: &GpuTensor, channels: usize, patch: usize) -> GpuTensor {
-        let (b, n, _) = x.tokens();
-        let side = n.isqrt() * patch;
-        let out = self.unset(&[b, channels, side, side]);
-        let (count, dim) = each(x.len());
-        let (from, to) = (x.arg(), out.arg());
-        tokens::unpatchify::launch(&self.client, count, dim, from, to, channels, side, patch);
-        out
+        self.assembled(x, channels, patch)
     }
 
     fn unpatchify_grad(&self, dx: &GpuTensor, patch: usize) -> GpuTensor {
@@ -446,77 +357,37 @@ impl Device for Gpu {
     }
 
     fn gather_rows(&self, table: &GpuTensor, indices: &[u32]) -> GpuTensor {
-        let mut shape = table.shape.clone();
-        let width = table.len() / shape[0];
-        shape[0] = indices.len();
-        let out = self.unset(&shape);
-        let (count, dim) = each(out.len());
-        let (table, indices) = (table.arg(), self.words(indices));
-        tokens::gather_rows::launch(
-            &self.client,
-            count,
-            dim,
-            table,
-            indices.arg(),
-            out.arg(),
-            width,
-        );
-        out
+        self.gathered(table, indices)
     }
 
     fn gather_rows_grad(&self, dy: &GpuTensor, indices: &[u32], dtable: &mut GpuTensor) {
-        let width = dtable.len() / dtable.shape[0];
-        let (count, dim) = each(dy.len());
-        tokens::gather_rows_grad::launch(
-            &self.client,
-            count,
-            dim,
-            dy.arg(),
-            self.words(indices).arg(),
-            dtable.arg(),
-            width,
-            indices.len(),
-        );
+        self.gathered_grad(dy, indices, dtable)
     }
 
     fn concat_tokens(&self, a: &GpuTensor, b: &GpuTensor) -> GpuTensor {
-        let ((batch, n, d), (_, m, _)) = (a.tokens(), b.tokens());
-        let out = self.unset(&[batch, n + m, d]);
-        self.copy_tokens((a, 0), (&out, 0), n);
-        self.copy_tokens((b, 0), (&out, n), m);
-        out
+        self.joined(a, b)
     }
 
     fn split_tokens(&self, x: &GpuTensor, n: usize) -> (GpuTensor, GpuTensor) {
-        let (batch, all, d) = x.tokens();
-        let (first, rest) = (self.unset(&[batch, n, d]), self.unset(&[batch, all - n, d]));
-        self.copy_tokens((x, 0), (&first, 0), n);
-        self.copy_tokens((x, n), (&rest, 0), all - n);
-        (first, rest)
+        self.parted(x, n)
     }
 
     fn mean_tokens(&self, x: &GpuTensor) -> GpuTensor {
         let (b, n, d) = x.tokens();
         let out = self.unset(&[b, d]);
         let (count, dim) = each(b * d);
-        tokens::mean_tokens::launch(&self.client, count, dim, x.arg(), out.arg(), n, d);
+        token_kernels::mean_tokens::launch(&self.client, count, dim, x.arg(), out.arg(), n, d);
         out
     }
 
     fn mean_tokens_grad(&self, dy: &GpuTensor, dx: &mut GpuTensor) {
         let (_, n, d) = dx.tokens();
         let (count, dim) = each(dx.len());
-        tokens::mean_tokens_grad::launch(&self.client, count, dim, dy.arg(), dx.arg(), n, d);
+        token_kernels::mean_tokens_grad::launch(&self.client, count, dim, dy.arg(), dx.arg(), n, d);
     }
 
     fn rot90(&self, x: &GpuTensor, k: &[u8]) -> GpuTensor {
-        let (_, channels, side) = x.images();
-        let out = self.unset(&x.shape);
-        let turns = self.words(&k.iter().map(|&k| u32::from(k)).collect::<Vec<_>>());
-        let (count, dim) = each(x.len());
-        let (from, to) = (x.arg(), out.arg());
-        tokens::rot90::launch(&self.client, count, dim, from, turns.arg(), to, channels, side);
-        out
+        self.turned(x, k)
     }
 
     fn add_assign(&self, x: &mut GpuTensor, y: &GpuTensor) {
@@ -532,21 +403,7 @@ impl Device for Gpu {
     }
 
     fn interpolate(&self, x: &GpuTensor, noise: &GpuTensor, t: &[f32]) -> GpuTensor {
-        let z = self.unset(&x.shape);
-        let (count, dim) = each(x.len());
-        let (times, pixels) = (self.values(t, &[t.len()]), x.len() / t.len());
-        let (x, noise) = (x.arg(), noise.arg());
-        losses::interpolate::launch(
-            &self.client,
-            count,
-            dim,
-            x,
-            noise,
-            times.arg(),
-            z.arg(),
-            pixels,
-        );
-        z
+        self.mixed(x, noise, t)
     }
 
     fn convert(
@@ -558,31 +415,11 @@ impl Device for Gpu {
         from: Space,
         to: Space,
     ) -> GpuTensor {
-        let out = self.unset(&prediction.shape);
-        let (count, dim) = each(out.len());
-        let (rows, pixels) = (self.conversions(from, to, t, t_eps), out.len() / t.len());
-        let (net, z) = (prediction.arg(), z.arg());
-        losses::convert::launch(&self.client, count, dim, net, z, rows.arg(), out.arg(), pixels);
-        out
+        self.converted(prediction, z, t, t_eps, from, to)
     }
 
     fn diffusion_loss(&self, net: &GpuTensor, d: Diffusion<'_, GpuTensor>) -> GpuTensor {
-        let (target, by, target_by) = self.errors(&d);
-        let loss = self.unset(&[d.t.len()]);
-        let (count, dim) = rows(d.t.len());
-        losses::diffusion_loss::launch(
-            &self.client,
-            count,
-            dim,
-            net.arg(),
-            d.z.arg(),
-            target.arg(),
-            by.arg(),
-            target_by.arg(),
-            loss.arg(),
-            net.len() / d.t.len(),
-        );
-        loss
+        self.image_losses(net, d)
     }
 
     fn diffusion_loss_grad(
@@ -591,29 +428,7 @@ impl Device for Gpu {
         d: Diffusion<'_, GpuTensor>,
         weight: &[f32],
     ) -> GpuTensor {
-        let (target, by, target_by) = self.errors(&d);
-        let pixels = net.len() / d.t.len();
-        let factor = |(&t, &weight): (&f32, &f32)| {
-            let [a, _, divisor] = conversion(d.output, d.loss, t, d.t_eps);
-            2.0 * weight / pixels as f32 * a / divisor
-        };
-        let factors: Vec<f32> = d.t.iter().zip(weight).map(factor).collect();
-        let dnet = self.unset(&net.shape);
-        let (count, dim) = each(net.len());
-        losses::diffusion_loss_grad::launch(
-            &self.client,
-            count,
-            dim,
-            net.arg(),
-            d.z.arg(),
-            target.arg(),
-            by.arg(),
-            target_by.arg(),
-            self.values(&factors, &[factors.len()]).arg(),
-            dnet.arg(),
-            pixels,
-        );
-        dnet
+        self.image_losses_grad(net, d, weight)
     }
 
     fn squared_error(
@@ -622,20 +437,7 @@ impl Device for Gpu {
         target: &[f32],
         weight: &[f32],
     ) -> (GpuTensor, GpuTensor) {
-        let b = target.len();
-        let (loss, gradient) = (self.unset(&[b]), self.unset(&prediction.shape));
-        let (count, dim) = each(b);
-        losses::squared_error::launch(
-            &self.client,
-            count,
-            dim,
-            prediction.arg(),
-            self.values(target, &[b]).arg(),
-            self.values(weight, &[b]).arg(),
-            loss.arg(),
-            gradient.arg(),
-        );
-        (loss, gradient)
+        self.squared_errors(prediction, target, weight)
     }
 
     fn cross_entropy(
@@ -644,22 +446,7 @@ impl Device for Gpu {
         class: &[u8],
         weight: &[f32],
     ) -> (GpuTensor, GpuTensor) {
-        let b = class.len();
-        let (loss, gradient) = (self.unset(&[b]), self.unset(&logits.shape));
-        let truth = self.words(&class.iter().map(|&c| u32::from(c)).collect::<Vec<_>>());
-        let (count, dim) = each(b);
-        losses::cross_entropy::launch(
-            &self.client,
-            count,
-            dim,
-            logits.arg(),
-            truth.arg(),
-            self.values(weight, &[b]).arg(),
-            loss.arg(),
-            gradient.arg(),
-            logits.len() / b,
-        );
-        (loss, gradient)
+        self.cross_entropies(logits, class, weight)
     }
 
     fn norm(&self, tensors: &[&GpuTensor]) -> Norm {
@@ -734,36 +521,5 @@ impl Gpu {
             Some(half) => Values::Borrowed(half),
             None => self.operand(&w.value),
         }
-    }
-
-    fn cut(&self, x: &GpuTensor, patch: usize, channel_last: bool) -> GpuTensor {
-        let (b, c, s) = x.images();
-        let grid = s / patch;
-        let out = self.unset(&[b, grid * grid, c * patch * patch]);
-        let (count, dim) = each(x.len());
-        let (from, to) = (x.arg(), out.arg());
-        tokens::patchify::launch(&self.client, count, dim, from, to, c, s, patch, channel_last);
-        out
-    }
-
-    /// `count` tokens of every image from the place of the one to that of the other.
-    fn copy_tokens(&self, from: (&GpuTensor, usize), to: (&GpuTensor, usize), count: usize) {
-        let ((b, from_tokens, d), (_, to_tokens, _)) = (from.0.tokens(), to.0.tokens());
-        let total = b * count * d;
-        let (grid, dim) = each(total);
-        tokens::copy_tokens::launch(
-            &self.client,
-            grid,
-            dim,
-            from.0.arg(),
-            to.0.arg(),
-            total,
-            count,
-            d,
-            from_tokens,
-            from.1,
-            to_tokens,
-            to.1,
-        );
     }
 }

@@ -1,6 +1,5 @@
 //! The training loop.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,12 +17,16 @@ use crate::error::TrainError;
 use crate::evaluation::{EvalReport, Evaluation};
 use crate::feed::Feed;
 use crate::journal::Journal;
-use crate::learner::{Found, Learners, Resume};
+use crate::learner::{Learners, Resume};
 use crate::observer::{Losses, Observer, Outcome, Plan, StepReport, T_BINS};
 use crate::retention;
 use crate::run::Run;
 use crate::samples;
 use crate::turns::Shared;
+
+mod unread;
+
+use unread::{Taken, Unread};
 
 /// Trains in the folder `dir` until the run is finished or `stop` is set; goes on from the folder's
 /// newest checkpoint if it has one. `dataset` has been checked ([`Dataset::check`]). The run records
@@ -475,33 +478,6 @@ impl<'a, D: Device> Trainer<'a, D> {
         }
         observer.evaluated(&report);
         Ok(true)
-    }
-}
-
-/// A step that was taken.
-struct Taken<D: Device> {
-    started: Instant,
-    /// Its number, from 1.
-    step: u64,
-    lr: f64,
-    data_wait: Duration,
-    merge_wait: Option<Duration>,
-    /// What each network found.
-    found: Vec<Found<D>>,
-    /// The same, where it was looked at.
-    losses: Option<Vec<(Losses, [u64; T_BINS])>>,
-}
-
-/// Steps that were taken and not yet reported.
-struct Unread<D: Device> {
-    steps: VecDeque<Taken<D>>,
-    /// When the last step that was reported was done.
-    read: Option<Instant>,
-}
-
-impl<D: Device> Default for Unread<D> {
-    fn default() -> Self {
-        Self { steps: VecDeque::new(), read: None }
     }
 }
 
