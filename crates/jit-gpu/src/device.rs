@@ -40,8 +40,8 @@ pub enum OpenError {
     NotCompiled(Backend),
     /// The machine lacks the device.
     #[error(
-        "there is no device `{backend}:{index}`: this machine has {available} that {backend} can use; \
-         is the driver installed?"
+        "there is no device `{backend}:{index}`: {backend} finds {available} cards of that kind here. \
+         `{backend}:0` is the best there is, if any driver is installed; processes may share it"
     )]
     Missing {
         /// Through what it was sought.
