@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use cubecl::bytes::Bytes;
 use cubecl::client::Client;
 use cubecl::future::{DynFut, block_on};
+use cubecl::prelude::*;
 use cubecl::server::ServerError;
 
 use crate::tensor::GpuTensor;
@@ -66,6 +67,8 @@ impl Drop for Coming {
 
 fn floats(copied: Result<Vec<Bytes>, ServerError>, len: usize) -> Result<Vec<f32>, String> {
     let copied = copied.map_err(|error| error.to_string())?;
-    let values = copied.iter().flat_map(|bytes| bytes.as_chunks::<4>().0);
-    Ok(values.take(len).map(|bytes| f32::from_ne_bytes(*bytes)).collect())
+    let mut values: Vec<f32> =
+        copied.iter().flat_map(|bytes| f32::from_bytes(bytes)).copied().collect();
+    values.truncate(len);
+    Ok(values)
 }

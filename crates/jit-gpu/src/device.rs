@@ -69,23 +69,20 @@ pub enum OpenError {
     },
     /// The device has no products of bf16.
     #[error(
-        "the device `{backend}:{index}` ({name}) cannot multiply bf16; \
-         choose --set train.precision=f32"
+        "the device `{backend}:{index}` cannot multiply bf16; choose --set train.precision=f32"
     )]
     Precision {
         /// Through what it is reached.
         backend: Backend,
         /// Its number.
         index: usize,
-        /// Its name.
-        name: String,
     },
 }
 
 /// A graphics card: memory, a queue, and the model's operations ([`jit_model::Device`]).
 pub struct Gpu {
     pub(crate) client: Client,
-    precision: Precision,
+    pub(crate) precision: Precision,
     /// The type to which operands of products are rounded in bf16 precision.
     pub(crate) half: Option<HalfKind>,
     pub(crate) memory: Arc<Memory>,
@@ -115,10 +112,7 @@ impl Gpu {
         let client = connect(backend, index)?;
         let half = HalfKind::of(&client);
         let precision = match (precision, half) {
-            (Some(Precision::Bf16), None) => {
-                let name = describe(backend, index);
-                return Err(OpenError::Precision { backend, index, name });
-            }
+            (Some(Precision::Bf16), None) => return Err(OpenError::Precision { backend, index }),
             (Some(precision), _) => precision,
             (None, Some(_)) => Precision::Bf16,
             (None, None) => Precision::F32,
@@ -160,10 +154,6 @@ impl Gpu {
         enough.then_some(self)
     }
 
-    pub(crate) fn precision_of_products(&self) -> Precision {
-        self.precision
-    }
-
     /// Memory for `shape`, with whatever was there.
     pub(crate) fn unset(&self, shape: &[usize]) -> GpuTensor {
         let block = self.block(shape.iter().product::<usize>() * 4);
@@ -195,19 +185,17 @@ impl Gpu {
 
     /// Whole numbers, copied to the device.
     pub(crate) fn words(&self, data: &[u32]) -> Words {
-        let bytes: Vec<u8> = data.iter().flat_map(|w| w.to_ne_bytes()).collect();
-        let handle = self.client.create_from_slice(&bytes);
-        Words { block: Block::new(handle, bytes.len() as u64, &self.memory), len: data.len() }
+        let handle = self.client.create_from_slice(u32::as_bytes(data));
+        let bytes = size_of_val(data) as u64;
+        Words { block: Block::new(handle, bytes, &self.memory), len: data.len() }
     }
 
     /// Numbers, copied to the device.
     pub(crate) fn values(&self, data: &[f32], shape: &[usize]) -> GpuTensor {
-        let bytes: Vec<u8> = match data {
-            [] => vec![0; 4],
-            data => data.iter().flat_map(|v| v.to_ne_bytes()).collect(),
-        };
-        let handle = self.client.create_from_slice(&bytes);
-        let block = Block::new(handle, bytes.len() as u64, &self.memory);
+        // An empty tensor is a tensor too, but an empty binding is none.
+        let held = if data.is_empty() { &[0.0] } else { data };
+        let handle = self.client.create_from_slice(f32::as_bytes(held));
+        let block = Block::new(handle, size_of_val(held) as u64, &self.memory);
         GpuTensor { shape: shape.to_vec(), block }
     }
 
@@ -276,8 +264,4 @@ fn has_software_alone() -> bool {
     let cards = [DiscreteGpu(0), IntegratedGpu(0), VirtualGpu(0), Other(0)];
     let has = |kind| cubecl::Device::vulkan(kind).is_ok();
     has(Cpu) && !cards.into_iter().any(has)
-}
-
-fn describe(backend: Backend, index: usize) -> String {
-    format!("{backend} device {index}")
 }

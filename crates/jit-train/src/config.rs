@@ -143,11 +143,7 @@ impl PrecisionChoice {
 
     /// The precision asked for, or `fastest`.
     pub fn or(self, fastest: Precision) -> Precision {
-        match self {
-            Self::Auto => fastest,
-            Self::F32 => Precision::F32,
-            Self::Bf16 => Precision::Bf16,
-        }
+        self.asked().unwrap_or(fastest)
     }
 }
 

@@ -8,27 +8,18 @@ pub const WIDTH: usize = 128;
 /// The sum of every unit's value, in every unit of a cube of [`WIDTH`].
 #[cube]
 pub fn cube_sum(value: f32, scratch: &mut Shared<[f32]>) -> f32 {
-    let unit = UNIT_POS as usize;
-    scratch[unit] = value;
-    sync_cube();
-    // 64, 32, … 1
-    #[unroll]
-    for level in 0..7usize {
-        let half = comptime!(64usize >> level);
-        if unit < half {
-            let other = scratch[unit + half];
-            scratch[unit] += other;
-        }
-        sync_cube();
-    }
-    let total = scratch[0];
-    sync_cube();
-    total
+    fold(value, scratch, false)
 }
 
 /// The largest of every unit's values, in every unit of a cube of [`WIDTH`].
 #[cube]
 pub fn cube_max(value: f32, scratch: &mut Shared<[f32]>) -> f32 {
+    fold(value, scratch, true)
+}
+
+/// A tree over the cube's units: 64 pairs, 32, … 1.
+#[cube]
+fn fold(value: f32, scratch: &mut Shared<[f32]>, #[comptime] largest: bool) -> f32 {
     let unit = UNIT_POS as usize;
     scratch[unit] = value;
     sync_cube();
@@ -37,13 +28,17 @@ pub fn cube_max(value: f32, scratch: &mut Shared<[f32]>) -> f32 {
         let half = comptime!(64usize >> level);
         if unit < half {
             let other = scratch[unit + half];
-            scratch[unit] = f32::max(scratch[unit], other);
+            if comptime!(largest) {
+                scratch[unit] = f32::max(scratch[unit], other);
+            } else {
+                scratch[unit] += other;
+            }
         }
         sync_cube();
     }
-    let largest = scratch[0];
+    let result = scratch[0];
     sync_cube();
-    largest
+    result
 }
 
 /// One cube a partial: the squares of `x[cube·share ..]`, summed into `partials[first + cube]`.

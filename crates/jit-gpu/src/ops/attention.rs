@@ -16,6 +16,9 @@ use crate::tensor::{Block, GpuTensor, Words};
 /// able drivers bind to a kernel.
 const CHUNK: usize = 64 << 20;
 
+/// The most matrices of a product: one layer of cubes each, and every runtime takes so many.
+const MATRICES: usize = 65_535;
+
 /// An attention's shape and mask, while its chunks are queued.
 struct Shape<'a> {
     batch: usize,
@@ -28,14 +31,13 @@ struct Shape<'a> {
     rope: &'a GpuTensor,
 }
 
-impl Shape<'_> {
-    /// (first, number) of the pairs of each chunk.
-    fn chunks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let pairs = self.batch * self.heads;
-        let at_once = (CHUNK / (4 * self.tokens * self.tokens)).clamp(1, pairs);
-        (0..pairs).step_by(at_once).map(move |first| (first, at_once.min(pairs - first)))
-    }
+/// (first, number) of the pairs of each chunk.
+fn chunks(pairs: usize, tokens: usize) -> impl Iterator<Item = (usize, usize)> {
+    let at_once = (CHUNK / (4 * tokens * tokens)).clamp(1, MATRICES);
+    (0..pairs).step_by(at_once).map(move |first| (first, at_once.min(pairs - first)))
+}
 
+impl Shape<'_> {
     fn heads(&self, first: usize) -> kernels::HeadsLaunch {
         kernels::HeadsLaunch::new(first, self.tokens, self.heads, self.dim)
     }
@@ -77,7 +79,7 @@ impl Gpu {
         let s = self.shape_of(qkv, a);
         let out = self.unset(&[s.batch, s.tokens, s.heads * s.dim]);
         let lse = self.unset(&[s.batch, s.heads, s.tokens]);
-        for (first, pairs) in s.chunks() {
+        for (first, pairs) in chunks(s.batch * s.heads, s.tokens) {
             match self.half {
                 None => self.attend_chunk::<f32>(qkv, &s, first, pairs, &out, &lse),
                 Some(HalfKind::Bf16) => {
@@ -188,7 +190,7 @@ impl Gpu {
     ) -> GpuTensor {
         let s = self.shape_of(qkv, a);
         let dqkv = self.unset(&qkv.shape);
-        for (first, pairs) in s.chunks() {
+        for (first, pairs) in chunks(s.batch * s.heads, s.tokens) {
             let saved = (out, lse);
             let into = (&dqkv, &*dnorm.q_norm, &*dnorm.k_norm);
             match self.half {
@@ -291,5 +293,24 @@ impl Gpu {
         );
         self.add_column_sums(&dq_rows.block, pairs * n, h, dq_norm);
         self.add_column_sums(&dk_rows.block, pairs * n, h, dk_norm);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_cover_all_pairs_and_none_is_too_large() {
+        for (pairs, tokens) in [(1, 1), (70_000, 2), (768, 256), (200_000, 17), (3, 10_000)] {
+            let mut next = 0;
+            for (first, count) in chunks(pairs, tokens) {
+                assert_eq!(first, next);
+                assert!((1..=MATRICES).contains(&count));
+                assert!(count == 1 || 4 * count * tokens * tokens <= CHUNK);
+                next = first + count;
+            }
+            assert_eq!(next, pairs);
+        }
     }
 }
