@@ -84,12 +84,9 @@ impl SampleConfig {
     }
 }
 
-/// The noise that image `index` starts from, `[C, S, S]`: a function of (seed, index) alone.
-pub fn initial_noise(seed: u64, index: u64, scale: f32, out: &mut [f32]) {
-    Stream::new(seed, Purpose::SampleNoise, 0, index).fill_normal(out);
-    if scale != 1.0 {
-        out.iter_mut().for_each(|v| *v *= scale);
-    }
+/// Where the noise comes from that image `index` starts from: of (seed, index) alone.
+pub fn initial_noise(seed: u64, index: u64) -> Stream {
+    Stream::new(seed, Purpose::SampleNoise, 0, index)
 }
 
 /// A sampler: a velocity field, ready to be followed from noise to images.

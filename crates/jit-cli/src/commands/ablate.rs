@@ -11,9 +11,7 @@ use jit_train::RunConfig;
 use jit_train::config::PrecisionChoice;
 
 use crate::cli::AblateArgs;
-#[cfg(not(feature = "gpu"))]
-use crate::device::DeviceError;
-use crate::device::{DeviceName, cpu};
+use crate::device::{DeviceError, DeviceName, cpu};
 use crate::failure::{Failure, Outcome};
 use crate::flags::run_options;
 use crate::layers::{Layers, Origin};
@@ -111,12 +109,18 @@ impl Work {
                 let make = |precision| Ok(cpu(precision));
                 Study { dir, plan, command, device: &make }.work(observer, stop)
             }
-            #[cfg(feature = "gpu")]
-            DeviceName::Wgpu(_) | DeviceName::Cuda(_) => {
-                let make = |precision| device.card(precision).map_err(|e| e.to_string());
+            #[cfg(feature = "wgpu")]
+            DeviceName::Wgpu(index) => {
+                let make =
+                    |precision| crate::device::wgpu(index, precision).map_err(|e| e.to_string());
                 Study { dir, plan, command, device: &make }.work(observer, stop)
             }
-            #[cfg(not(feature = "gpu"))]
+            #[cfg(any(feature = "cuda", feature = "cuda-emulator"))]
+            DeviceName::Cuda(_) | DeviceName::CudaEmulator => {
+                let make = |precision| device.cuda(precision).map_err(|e| e.to_string());
+                Study { dir, plan, command, device: &make }.work(observer, stop)
+            }
+            #[allow(unreachable_patterns)]
             name => return Ok(Err(DeviceError::NotCompiled { name })?),
         };
         ended.map_err(explain)

@@ -77,11 +77,9 @@ fn steps(method: Method, steps: usize) -> SampleConfig {
 /// The images `first..` with these labels, from noise that depends on their index.
 fn draw(sampler: &Sampler<'_, Cpu>, first: u64, labels: &[u32]) -> Vec<f32> {
     let model = sampler.model;
-    let mut noise = vec![0.0; labels.len() * model.pixels()];
-    for (i, image) in (first..).zip(noise.chunks_mut(model.pixels())) {
-        initial_noise(5, i, sampler.noise_scale, image);
-    }
-    let z0 = Cpu::F32.upload(&noise, &[labels.len(), model.channels, 8, 8]);
+    let streams: Vec<_> = (first..).take(labels.len()).map(|i| initial_noise(5, i)).collect();
+    let shape = [labels.len(), model.channels, 8, 8];
+    let z0 = Cpu::F32.normal(&streams, sampler.noise_scale, &shape);
     Cpu::F32.download(&sampler.sample(z0, labels, |_| {}))
 }
 
