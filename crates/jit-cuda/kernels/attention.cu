@@ -222,8 +222,9 @@ DEVICE void prepare_kernel(const T* qkv, const float* q_norm, const float* k_nor
   }
 }
 
-// out [B, N, H·h] and lse [B, H, N]. Grid [ceil(N/rows), H, B] with rows = 8·warps queries a block. Shared memory, in floats:
-// queries and sums [rows, columns], keys and values [32, tile pitch], probabilities [rows, 32].
+// out [B, N, H·h] and lse [B, H, N]. Grid [ceil(N/rows), H, B] with rows = 8·warps queries a block, for which keys and values
+// are read once. Shared memory, in floats: queries and sums [rows, columns], keys and values [32, tile pitch], probabilities
+// [rows, 32].
 template <typename T>
 DEVICE void forward_kernel(const float* rotated, const T* qkv, T* out, float* lse, const unsigned* streams, float rate,
                            const Shape& s) {

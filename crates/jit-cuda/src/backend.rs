@@ -119,6 +119,8 @@ pub trait Backend: Send + Sync {
     fn shared_memory(&self) -> usize;
     /// Multiprocessors: how many blocks it takes to fill the card, in units.
     fn processors(&self) -> usize;
+    /// Small allocations come in multiples of this many bytes.
+    fn granularity(&self) -> usize;
     /// New memory, aligned to 256 bytes at least, with whatever was there.
     fn allocate(&self, bytes: usize) -> Result<u64, Fault>;
     /// Gives memory back once all that is queued is done.

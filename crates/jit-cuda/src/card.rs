@@ -21,6 +21,9 @@ use product::Products;
 /// Compute capability that the kernels ask for: bf16 tensor cores and asynchronous copies.
 const OLDEST: (i32, i32) = (8, 0);
 
+/// Shared memory of a block, in bytes, beyond which a kernel lives on it rather than on the cache.
+const LARGE_SHARED: u32 = 48 << 10;
+
 /// An NVIDIA card.
 pub struct Card {
     context: sys::CUcontext,
@@ -146,6 +149,13 @@ impl Card {
             }
             .map_err(fault)?;
         }
+        if shared > LARGE_SHARED {
+            use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT as SHARE;
+            // Otherwise the driver may leave room for one block where two would fit.
+            // SAFETY: as above.
+            unsafe { result::function::set_function_attribute(function, SHARE, 100) }
+                .map_err(fault)?;
+        }
         functions.insert(name.to_string(), function);
         Ok(function)
     }
@@ -168,6 +178,11 @@ impl Backend for Card {
 
     fn processors(&self) -> usize {
         self.processors
+    }
+
+    fn granularity(&self) -> usize {
+        // What the driver aligns to: less would gain nothing.
+        512
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64, Fault> {

@@ -81,7 +81,15 @@ impl Cuda {
     /// The kernels on the processor, for tests.
     #[cfg(feature = "emulator")]
     pub fn emulated(precision: Precision, limit: Option<u64>) -> Self {
-        Self::new(Arc::new(crate::emulator::Emulator), precision, limit)
+        let shared_memory = crate::emulator::SHARED_MEMORY;
+        Self::new(Arc::new(crate::emulator::Emulator { shared_memory }), precision, limit)
+    }
+
+    /// The same with less shared memory for a block, in bytes, as older cards have it.
+    #[cfg(feature = "emulator")]
+    #[doc(hidden)]
+    pub fn emulated_with_shared_memory(precision: Precision, shared_memory: usize) -> Self {
+        Self::new(Arc::new(crate::emulator::Emulator { shared_memory }), precision, None)
     }
 
     fn new(backend: Arc<dyn Backend>, precision: Precision, limit: Option<u64>) -> Self {

@@ -25,8 +25,14 @@ unsafe extern "C" {
 /// Alignment of allocations.
 const ALIGNMENT: usize = 256;
 
+/// Of a block on compute capability 9.0, in bytes.
+pub const SHARED_MEMORY: usize = 227 << 10;
+
 /// A card that is none.
-pub struct Emulator;
+pub struct Emulator {
+    /// What a block may have, in bytes: kernels take other ways where it is less.
+    pub shared_memory: usize,
+}
 
 impl Emulator {
     fn layout(bytes: usize) -> Result<Layout, Fault> {
@@ -45,12 +51,17 @@ impl Backend for Emulator {
     }
 
     fn shared_memory(&self) -> usize {
-        227 << 10
+        self.shared_memory
     }
 
     fn processors(&self) -> usize {
         // Few, so that loops over blocks run several times in tests of small tensors.
         2
+    }
+
+    fn granularity(&self) -> usize {
+        // As exact as vectors of 16 bytes allow, so that a sanitizer sees what is written beyond.
+        16
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64, Fault> {

@@ -11,8 +11,6 @@ use jit_model::device::{Fault, MemoryUse};
 
 use crate::backend::Backend;
 
-/// Small pieces come in multiples of this.
-const SMALL: usize = 512;
 /// Pieces from this size on come in multiples of [`LARGE_STEP`].
 const LARGE: usize = 1 << 20;
 const LARGE_STEP: usize = 256 << 10;
@@ -55,7 +53,7 @@ impl Memory {
 
     /// `bytes` of memory with whatever was there. After a fault, of no memory at all: nothing runs any more.
     pub fn block(self: &Arc<Self>, bytes: usize) -> Block {
-        let bytes = rounded(bytes);
+        let bytes = self.rounded(bytes);
         let address = self.take(bytes).unwrap_or_else(|fault| {
             self.fail(fault);
             0
@@ -78,6 +76,11 @@ impl Memory {
     /// What went wrong first.
     pub fn fault(&self) -> Option<Fault> {
         self.state().fault.clone()
+    }
+
+    fn rounded(&self, bytes: usize) -> usize {
+        let small = self.backend.granularity();
+        bytes.max(1).next_multiple_of(if bytes < LARGE { small } else { LARGE_STEP })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -157,13 +160,5 @@ impl Drop for Block {
             state.spare_bytes += self.bytes as u64;
             state.live -= self.bytes as u64;
         }
-    }
-}
-
-fn rounded(bytes: usize) -> usize {
-    if bytes < LARGE {
-        bytes.max(1).next_multiple_of(SMALL)
-    } else {
-        bytes.next_multiple_of(LARGE_STEP)
     }
 }

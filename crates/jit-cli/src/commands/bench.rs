@@ -99,7 +99,8 @@ fn measure<D: Device>(
         _ => sample::measure(dev, config, steps),
     };
     device::sound(dev)?;
-    let report = Report::new(args.what, config, machine, measured);
+    let memory = dev.memory().map(|used| used.peak);
+    let report = Report::new(args.what, config, machine, measured, memory);
     if args.json { report.json(out) } else { report.text(out) }
 }
 

@@ -8,6 +8,9 @@ use crate::launch::Call;
 use crate::memory::Block;
 use crate::tensor::CudaTensor;
 
+/// Keys of a tile where a head's do not fit shared memory: that many do on every card from 8.0 on.
+const TILE: usize = 64;
+
 /// Sizes of an attention, and what is random in it.
 struct Shape {
     batch: usize,
@@ -58,16 +61,14 @@ impl Shape {
         let (pitch, pair_pitch, warps) = match self.head {
             64 => (72, 136, 6),
             80 => (88, 168, 9),
-            _ => (120, 232, 9),
+            _ => (120, 232, 8),
         };
         let padded = self.tokens.next_multiple_of(16);
         let whole = Tiling { pitch, pair_pitch, warps, tile: padded, splits: 1 };
         if bytes(&whole) <= most {
             return whole;
         }
-        let splits = (padded / 16).div_ceil(warps);
-        let tiled = |tile| Tiling { pitch, pair_pitch, warps, tile, splits };
-        if bytes(&tiled(64)) <= most { tiled(64) } else { tiled(32) }
+        Tiling { tile: TILE, splits: (padded / 16).div_ceil(warps), ..whole }
     }
 
     fn rows(&self) -> Rows {
@@ -88,7 +89,7 @@ fn forward_bytes(t: &Tiling) -> usize {
 
 fn backward_bytes(t: &Tiling, head: usize) -> usize {
     // Operands that a warp has in shared memory.
-    let staged = if head == 64 { 1 } else { 2 };
+    let staged = if head == 80 { 2 } else { 1 };
     let operands = 2 * t.tile * t.pair_pitch + 32 * t.warps * t.pitch * staged;
     operands + 8 * t.tile + 128 * t.warps + 8 * t.warps * head
 }
@@ -145,8 +146,7 @@ impl Cuda {
         );
         let mut dqkv = self.unset_like(qkv);
         let partial = if s.is_fast(qkv.dtype) {
-            let bytes =
-                |t: &Tiling| forward_bytes(t) + 8 * t.tile + 64 * t.warps + 8 * t.warps * s.head;
+            let bytes = |t: &Tiling| backward_bytes(t, s.head);
             let t = s.tiling(self.backend().shared_memory(), bytes);
             let rows = s.heads_in_all() * t.splits;
             let mut partial = self.unset(&[rows, 2 * s.head], Dtype::F32);

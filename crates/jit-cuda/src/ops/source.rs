@@ -25,6 +25,7 @@ source!(
     "losses.cu",
     "adamw.cu",
     "attention.cu",
+    "attention_rows.cuh",
     "attention_mma.cu",
 );
 
