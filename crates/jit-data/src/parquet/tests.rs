@@ -51,7 +51,8 @@ fn files_of_every_kind_give_their_pictures_and_classes() {
 
 #[test]
 fn pictures_in_the_middle_of_large_pages_are_whole() {
-    let (table, ..) = Table::open(&path("blocks"), &Arc::default()).unwrap();
+    let (table, ..) =
+        Table::open(&path("blocks"), &Arc::default(), &ScanOptions::default()).unwrap();
     let first = table.image(0).unwrap();
     assert_eq!((first.len(), &first[..2]), (69_366, &b"BM"[..]));
     for row in [3, 1, 2, 0] {
@@ -82,6 +83,8 @@ fn shards_are_one_data_set_and_splits_are_kept_apart() {
     fs::create_dir_all(&data).unwrap();
     let place = |from: &str, to: &str| fs::copy(path(from), data.join(to)).unwrap();
     place("hub", "train-00000-of-00002.parquet");
+    assert!(message(&data).contains("lacks `train-00001-of-00002.parquet`, and has 1 of 2 shards"));
+    assert_eq!(open(&data.join("train-00000*.parquet")).unwrap().len(), 7);
     place("repeated", "train-00001-of-00002.parquet");
     place("hub", "validation-00000-of-00001.parquet");
     fs::write(dir.path().join("repo/README.md"), "# Data").unwrap();
@@ -92,9 +95,10 @@ fn shards_are_one_data_set_and_splits_are_kept_apart() {
     let validation = open(&data.join("validation-*.parquet")).unwrap();
     assert_eq!((validation.len(), validation.num_classes()), (7, 3));
     assert!(message(&data.join("test-*.parquet")).contains("no Parquet files"));
-    place("gzip_flat", "train-00002-of-00002.parquet");
+    fs::remove_file(data.join("train-00001-of-00002.parquet")).unwrap();
+    place("gzip_flat", "train-00001-of-00002.parquet");
     let message = message(&data);
-    assert!(message.contains("train-00002-of") && message.contains("classes are not those of"));
+    assert!(message.contains("train-00001-of") && message.contains("classes are not those of"));
 }
 
 #[test]
