@@ -14,6 +14,7 @@ use crate::transform::center_crop;
 mod check;
 
 pub use check::Damage;
+pub(crate) use check::none_left;
 
 /// Cropped images are kept in memory when all of them fit into this many bytes.
 const CACHE_BYTES: usize = 2 << 30;

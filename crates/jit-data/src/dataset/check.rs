@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -22,8 +23,7 @@ impl Dataset {
     /// With `skip` the unusable files are left out and returned; image ids close the gaps.
     ///
     /// # Errors
-    /// [`DataError::Damaged`] with every unusable file, unless `skip` is set;
-    /// [`DataError::Empty`] if none is left.
+    /// [`DataError::Damaged`] with every unusable file, unless `skip` is set and some are left.
     pub fn check(
         &mut self,
         skip: bool,
@@ -81,7 +81,7 @@ impl Dataset {
     /// the gaps. The same damage leaves the same data set everywhere.
     ///
     /// # Errors
-    /// [`DataError::Empty`] if none is left.
+    /// [`DataError::Damaged`] if none is left.
     pub fn leave_out(&mut self, damage: &Damage) -> Result<Vec<DamagedFile>, DataError> {
         let unusable = self.unusable(damage);
         let Source::Folder { root, files, strays, .. } = &mut self.source else {
@@ -91,7 +91,7 @@ impl Dataset {
         let mut ids = 0..;
         files.retain(|_| ids.next().is_some_and(|i| !damage.contains_key(&i)));
         if files.is_empty() {
-            return Err(DataError::Empty { root: root.clone() });
+            return Err(none_left(root.clone(), unusable));
         }
         self.decide_caching();
         Ok(unusable)
@@ -122,6 +122,11 @@ impl Dataset {
             Source::Folder { strays, .. } => strays,
         }
     }
+}
+
+/// That leaving out what is damaged leaves nothing.
+pub(crate) fn none_left(root: PathBuf, files: Vec<DamagedFile>) -> DataError {
+    DataError::Damaged { root, files, mend: "These are all pictures that there are: repair them" }
 }
 
 /// Why an image failed to load. Its path is told beside the reason, so the decoder's part suffices.
@@ -183,6 +188,16 @@ mod tests {
     }
 
     #[test]
+    fn without_classes_all_images_are_of_none() {
+        let root = damaged_photos();
+        let dataset = Dataset::folder(root.path(), 4, 3).unwrap();
+        assert_eq!(dataset.describe()[1], "classes: 2, from their folders");
+        let dataset = dataset.without_classes();
+        assert_eq!((dataset.num_classes(), dataset.label(4)), (0, 0));
+        assert_eq!(dataset.describe()[1], "classes: none, which were not asked for");
+    }
+
+    #[test]
     fn shares_together_find_what_one_finds_and_each_only_its_own() {
         let root = damaged_photos();
         let dataset = Dataset::folder(root.path(), 4, 3).unwrap();
@@ -220,6 +235,7 @@ mod tests {
         // What was left out is gone.
         told.refuse(&Damage::new()).unwrap();
         let all = (0..3).map(|i| (i, String::new())).collect();
-        assert!(matches!(told.leave_out(&all), Err(DataError::Empty { .. })));
+        let message = told.leave_out(&all).unwrap_err().to_string();
+        assert!(message.contains("3 files") && message.contains("all pictures that there are"));
     }
 }
