@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 
@@ -68,10 +69,10 @@ enum Label {
 /// A picture of an archive.
 struct Picture {
     entry: FileEntry,
-    /// Its name within the archive.
-    inner: PathBuf,
+    /// How many parts of its path come before its name within the archive.
+    outer: usize,
     /// What its archive is called, where that may be a class.
-    archive: Option<String>,
+    archive: Option<Arc<str>>,
     label: Option<Label>,
 }
 
@@ -117,6 +118,7 @@ impl<'a> Found<'a> {
             keys.extend(pictures.map(Member::key));
         }
         self.archives.extend(class.map(str::to_owned));
+        let (outer, class) = (prefix.iter().count(), class.map(Arc::<str>::from));
         for member in members {
             let path = prefix.join(&member.name);
             if !folder::is_picture(&path) {
@@ -135,8 +137,7 @@ impl<'a> Found<'a> {
                 continue;
             }
             let entry = FileEntry { path, label: 0, bytes: member.bytes, place: member.place };
-            let archive = class.map(str::to_owned);
-            self.pictures.push(Picture { entry, inner: member.name, archive, label });
+            self.pictures.push(Picture { entry, outer, archive: class.clone(), label });
         }
         Ok(())
     }
@@ -193,8 +194,9 @@ impl<'a> Found<'a> {
                 expected: format!("`{}` has no JSON files beside its pictures", root.display()),
             });
         } else if self.by_archive() {
-            let names = self.pictures.iter().map(|picture| picture.archive.clone()).collect();
-            self.by_name(names, "their archives");
+            let archive = |picture: &Picture| picture.archive.clone();
+            let names: Vec<Option<Arc<str>>> = self.pictures.iter().map(archive).collect();
+            self.by_name(&names, "their archives");
         } else {
             self.by_folder(root)?;
         }
@@ -211,11 +213,16 @@ impl<'a> Found<'a> {
             Some(Numbering::Whole) => true,
             // ILSVRC's `n01440764.tar` have pictures alone.
             Some(Numbering::Gaps) => self.companions,
-            None => self.archives.is_empty(),
+            // What tells a split by its name is none, either.
+            None => {
+                let splits = splits::of_archives(&self.archives);
+                self.archives.is_empty()
+                    || splits.is_some_and(|splits| splits.iter().all(|split| !split.is_empty()))
+            }
         };
         if shards && !self.archives.is_empty() {
-            let note = "the archives are numbered, so that they are taken for shards and not for \
-                        classes; `.cls` files beside the pictures tell classes, or --label-key KEY \
+            let note = "the archives are taken for shards and not for classes, which is what their \
+                        names tell; `.cls` files beside the pictures tell classes, or --label-key KEY \
                         takes them from JSON files";
             self.folder.notes.push(note.to_owned());
         }
@@ -240,9 +247,9 @@ impl<'a> Found<'a> {
                 Some(Label::Word(word)) => Some(word.clone()),
                 None => None,
             };
-            let names = self.pictures.iter().map(word).collect();
+            let names: Vec<Option<String>> = self.pictures.iter().map(word).collect();
             let from = std::mem::take(&mut self.folder.classes_from);
-            self.by_name(names, &from);
+            self.by_name(&names, &from);
             return Ok(());
         };
         let most = numbers.iter().copied().max().unwrap_or(0) as usize;
@@ -264,7 +271,7 @@ impl<'a> Found<'a> {
     /// Classes are folders within the archives, in which all may lie in one more, or in splits.
     fn by_folder(&mut self, root: &Path) -> Result<(), DataError> {
         let part = |picture: &Picture, depth: usize| {
-            let mut parts = picture.inner.iter().skip(depth);
+            let mut parts = picture.entry.path.iter().skip(picture.outer + depth);
             let part = parts.next()?.to_string_lossy().into_owned();
             // The last part is the picture itself.
             parts.next().map(|_| part)
@@ -298,23 +305,23 @@ impl<'a> Found<'a> {
             } else if distinct.len() > 1
                 || self.pictures.iter().any(|picture| part(picture, depth + 1).is_none())
             {
-                self.by_name(names, "their folders");
+                self.by_name(&names, "their folders");
                 return Ok(());
             }
             depth += 1;
         }
     }
 
-    /// Classes are names, numbered in their order.
-    fn by_name(&mut self, names: Vec<Option<String>>, from: &str) {
-        let mut classes: Vec<String> = names.iter().flatten().cloned().collect();
+    /// Classes are names, one for each picture, numbered in their order.
+    fn by_name<S: AsRef<str>>(&mut self, names: &[Option<S>], from: &str) {
+        let mut classes: Vec<&str> = names.iter().flatten().map(AsRef::as_ref).collect();
         classes.sort_unstable();
         classes.dedup();
         for (picture, name) in self.pictures.iter_mut().zip(names) {
-            let label = name.and_then(|name| classes.binary_search(&name).ok());
+            let label = name.as_ref().and_then(|name| classes.binary_search(&name.as_ref()).ok());
             picture.entry.label = label.unwrap_or(0) as u32;
         }
-        self.folder.class_names = classes;
+        self.folder.class_names = classes.into_iter().map(str::to_owned).collect();
         from.clone_into(&mut self.folder.classes_from);
     }
 }

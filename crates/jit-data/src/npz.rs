@@ -17,7 +17,7 @@ use crate::{splits, zipped};
 pub const EXTENSION: &str = "npz";
 
 /// Images that are compressed are held in memory, up to this many bytes.
-const MAX_MEMORY: u64 = 8 << 30;
+const MAX_MEMORY: u64 = 4 << 30;
 
 /// Longest array of classes, in bytes.
 const MAX_LABEL_BYTES: u64 = 1 << 30;

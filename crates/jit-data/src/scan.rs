@@ -7,6 +7,7 @@ use jit_core::files::FileError;
 use crate::error::DataError;
 use crate::folder::{self, Entry, Folder, Kind};
 use crate::pack::{self, Pack};
+use crate::splits::Chosen;
 use crate::{archive, cifar, foreign, idx, npz, parquet, splits, zipped};
 
 /// How the names of tar archives end.
@@ -118,11 +119,11 @@ fn directory(root: &Path, options: &ScanOptions) -> Result<Folder, DataError> {
     let about = |table: &&PathBuf| archives.contains(&table.with_extension(TAR));
     if !archives.is_empty() && tables.iter().all(|table| about(&table)) {
         alone(root, TAR, &archives, &entries)?;
-        return tars(root, archives, options, &files, &|_| true);
+        return tars(root, archives, options, &files, &Asked::WHOLE);
     }
     if !tables.is_empty() {
         alone(root, parquet::EXTENSION, &tables, &entries)?;
-        return parquets(root, root, tables, options, &|_| true);
+        return parquets(root, root, tables, options, &Asked::WHOLE);
     }
     if let Some(found) = within(root, &files, &folders, options)? {
         return Ok(found);
@@ -246,17 +247,49 @@ fn complete(
     splits::complete(root, &names, expected)
 }
 
+/// Which files of a folder were asked for.
+struct Asked<'a> {
+    /// Whether a name is one of them.
+    fits: &'a dyn Fn(&str) -> bool,
+    /// Whether all of them are, of whatever split, as a pattern tells.
+    all: bool,
+}
+
+impl Asked<'_> {
+    /// A folder as it is.
+    const WHOLE: Asked<'static> = Asked { fits: &|_| true, all: false };
+
+    /// The files of one split, or all.
+    fn choose(
+        &self,
+        root: &Path,
+        splits: Vec<String>,
+        names: Vec<PathBuf>,
+        options: &ScanOptions,
+    ) -> Result<Chosen<PathBuf>, DataError> {
+        let found = splits::distinct(&splits);
+        if self.all && options.split.is_empty() {
+            let list = found.join("`, `");
+            let note =
+                format!("the pattern stands for the splits `{list}`, all of which are taken");
+            let note = (found.len() > 1).then_some(note);
+            return Ok(Chosen { taken: names, split: None, note });
+        }
+        splits::choose(root, splits.into_iter().zip(names).collect(), &options.split)
+    }
+}
+
 /// The Parquet files `names` of the folder `dir`.
 fn parquets(
     root: &Path,
     dir: &Path,
     names: Vec<PathBuf>,
     options: &ScanOptions,
-    expected: &dyn Fn(&str) -> bool,
+    asked: &Asked<'_>,
 ) -> Result<Folder, DataError> {
-    let parts = names.into_iter().map(|name| (splits::leading(&stem(&name)), name)).collect();
-    let chosen = splits::choose(root, parts, &options.split)?;
-    complete(root, &chosen.taken, expected)?;
+    let splits = names.iter().map(|name| splits::leading(&stem(name))).collect();
+    let chosen = asked.choose(root, splits, names, options)?;
+    complete(root, &chosen.taken, asked.fits)?;
     let paths: Vec<PathBuf> = chosen.taken.iter().map(|name| dir.join(name)).collect();
     let mut found = parquet::scan_with(root, &paths, options)?;
     found.notes.splice(0..0, chosen.note);
@@ -270,14 +303,15 @@ fn tars(
     names: Vec<PathBuf>,
     options: &ScanOptions,
     files: &[PathBuf],
-    expected: &dyn Fn(&str) -> bool,
+    asked: &Asked<'_>,
 ) -> Result<Folder, DataError> {
     let stems: Vec<String> = names.iter().map(|name| stem(name)).collect();
     let splits = splits::of_archives(&stems);
-    let wanted = if splits.is_some() { options.split.as_str() } else { "" };
-    let splits = splits.unwrap_or_else(|| vec![String::new(); names.len()]);
-    let chosen = splits::choose(root, splits.into_iter().zip(names).collect(), wanted)?;
-    complete(root, &chosen.taken, expected)?;
+    let chosen = match splits {
+        Some(splits) => asked.choose(root, splits, names, options)?,
+        None => Chosen { taken: names, split: None, note: None },
+    };
+    complete(root, &chosen.taken, asked.fits)?;
     let inner = match chosen.split.is_some() {
         true => ScanOptions { split: String::new(), ..options.clone() },
         false => options.clone(),
@@ -308,7 +342,7 @@ fn shards(path: &Path, options: &ScanOptions) -> Result<Folder, DataError> {
     let fits = |name: &PathBuf| name.to_str().is_some_and(|name| matches(&pattern, name));
     let names: Vec<PathBuf> = names.into_iter().filter(fits).collect();
     // Who asks for a part of the shards does not ask for the others.
-    let asked = |name: &str| matches(&pattern, name);
+    let asked = Asked { fits: &|name| matches(&pattern, name), all: true };
     if !names.is_empty() && of_kind(&names, parquet::EXTENSION).len() == names.len() {
         return parquets(path, &root, names, options, &asked);
     }

@@ -85,7 +85,8 @@ pub fn of_archives(stems: &[String]) -> Option<Vec<String>> {
     (found.len() > 1 && found.contains(&TRAIN)).then_some(first)
 }
 
-fn distinct(splits: &[String]) -> Vec<&str> {
+/// The names of splits, each once.
+pub fn distinct(splits: &[String]) -> Vec<&str> {
     let mut found: Vec<&str> =
         splits.iter().map(String::as_str).filter(|split| !split.is_empty()).collect();
     found.sort_unstable();

@@ -199,6 +199,8 @@ fn numbered_archives_of_captions_are_shards_and_no_classes() {
     let alone = || tar_of(&[("0.png", picture(1))]);
     let dir = place(&[("n00.tar", alone()), ("n02.tar", alone())]);
     assert_eq!(Dataset::folder(dir.path(), 4, 1).unwrap().class_names(), ["n00", "n02"]);
+    let dir = place(&[("train_a.tar", alone()), ("train_b.tar", alone())]);
+    assert_eq!(Dataset::folder(dir.path(), 4, 1).unwrap().num_classes(), 0);
     let dir = place(&[("cat.tar", shard()), ("dog.tar", shard())]);
     assert_eq!(Dataset::folder(dir.path(), 4, 1).unwrap().class_names(), ["cat", "dog"]);
 }

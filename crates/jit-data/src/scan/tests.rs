@@ -106,6 +106,11 @@ fn split_files_are_kept_apart() {
     let (_, files, notes) = found(root.path(), "").unwrap();
     assert!(files.len() == 7 && files[0].starts_with("cifar10_train"), "{files:?}");
     assert!(notes.contains("left out: `test`"), "{notes}");
+    // A pattern asks for what it stands for.
+    let (_, files, notes) = found(&root.path().join("*.parquet"), "").unwrap();
+    assert_eq!(files.len(), 14);
+    assert!(notes.contains("splits `test`, `train`, all of which are taken"), "{notes}");
+    assert_eq!(found(&root.path().join("*.parquet"), "test").unwrap().1.len(), 7);
     let root = tree(&["default/train/0000.parquet", "default/test/0000.parquet"]);
     assert_eq!(found(root.path(), "").unwrap().1.len(), 7);
     assert_eq!(found(root.path(), "test").unwrap().1.len(), 7);
