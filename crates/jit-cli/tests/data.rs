@@ -154,8 +154,4 @@ fn what_is_trained_on_is_told_before_the_start() {
     assert!(place.fails(1, &line).contains("data.label_column = label cannot be used"));
     let shown = place.ok("data info data --split validation").out;
     assert!(shown.contains("classes     1 from their folders"), "{shown}");
-    // To check advises nothing that it cannot do.
-    std::fs::write(place.path("data/train/cat/y.png"), "no picture").unwrap();
-    let message = place.fails(1, "data check data");
-    assert!(message.contains("`jit data pack` and `jit train` can leave them out"), "{message}");
 }

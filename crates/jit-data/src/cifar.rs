@@ -176,13 +176,16 @@ pub fn archive(path: &Path, options: &ScanOptions) -> Result<Option<Folder>, Dat
     version.images(path, options, "an archive of CIFAR", &read, &store).map(Some)
 }
 
+/// Reads a file of the data set, if it is there.
+type ReadFile<'a> = dyn Fn(&str) -> Result<Option<Vec<u8>>, DataError> + 'a;
+
 impl Version {
     fn images(
         &self,
         root: &Path,
         options: &ScanOptions,
         form: &'static str,
-        read: &dyn Fn(&str) -> Result<Option<Vec<u8>>, DataError>,
+        read: &ReadFile<'_>,
         store: &dyn Fn(&str, Vec<u8>) -> Store,
     ) -> Result<Folder, DataError> {
         let refused = |reason: String| DataError::Archive { path: root.to_path_buf(), reason };
@@ -253,7 +256,7 @@ impl Version {
             }
             Labels::Binary { bytes: before } => {
                 let stride = before + IMAGE;
-                if bytes.len() % stride != 0 {
+                if !bytes.len().is_multiple_of(stride) {
                     let reason = format!("its {} bytes are no images of {stride}", bytes.len());
                     return Err(reason + ": fetch it anew");
                 }

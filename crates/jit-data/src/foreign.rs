@@ -13,14 +13,15 @@ pub(crate) fn told(path: &Path) -> Option<String> {
     // Opening a pipe would wait for its other end.
     path.metadata().ok().filter(std::fs::Metadata::is_file)?;
     File::open(path).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
-    let name = path.file_name()?.to_string_lossy().to_lowercase();
+    let name = path.file_name()?.to_string_lossy();
     let starts = |magic: &[u8]| head.starts_with(magic);
     let unpacked = |by: &str, command: &str| {
         format!(
             "compressed by {by}: unpack it (`{command} {name}`), a tar archive is read as it is"
         )
     };
-    let ends = |extension: &str| name.ends_with(extension);
+    let lower = name.to_lowercase();
+    let ends = |extension: &str| lower.ends_with(extension);
     Some(if starts(b"\x1F\x8B") {
         unpacked("gzip", "gunzip -k")
     } else if starts(b"BZh") {
@@ -43,7 +44,7 @@ pub(crate) fn told(path: &Path) -> Option<String> {
             .into()
     } else if starts(b"\x89HDF") {
         "an HDF5 file, which is not read: write its pictures as files, or as `.npz`".into()
-    } else if ends(".tfrecord") || name.contains(".tfrecord-") {
+    } else if ends(".tfrecord") || lower.contains(".tfrecord-") {
         "a TFRecord file, which is not read: write its pictures as files, or as WebDataset".into()
     } else if starts(b"\x89JITPACK") {
         "a pack, whose name has to end in `.jitpack`".into()
@@ -71,7 +72,7 @@ mod tests {
             assert!(!message.contains("no tar archive"), "{message}");
             message
         };
-        assert!(told("x.tar.gz", b"\x1F\x8B\x08\0").contains("gunzip -k x.tar.gz"));
+        assert!(told("X.tar.gz", b"\x1F\x8B\x08\0").contains("gunzip -k X.tar.gz"));
         assert!(told("x.tar.zst", b"\x28\xB5\x2F\xFD").contains("compressed by zstd"));
         assert!(told("x.npy", b"\x93NUMPY\x01\0").contains("np.savez"));
         assert!(told("x.arrow", &[0xFF; 12]).contains("to_parquet"));

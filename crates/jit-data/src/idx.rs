@@ -59,7 +59,7 @@ pub fn file(path: &Path) -> Result<Folder, DataError> {
         read(path).and_then(|idx| idx.shaped().map_err(|reason| refused(path, reason)))?;
     let shape =
         Shape { height: height as usize, width: width as usize, channels: 1, planar: false };
-    let Some(stride) = shape.len() else {
+    let Some(stride) = shape.samples() else {
         return Err(refused(path, format!("it has images of {height} × {width}, which are none")));
     };
     let mut folder = Folder { form: "IDX files", ..Folder::default() };

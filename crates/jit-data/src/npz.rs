@@ -54,7 +54,7 @@ pub fn file(path: &Path, options: &ScanOptions) -> Result<Folder, DataError> {
     let name = stem(images);
     let (header, start) = header(images, path).map_err(refused)?;
     let (count, shape) = image_shape(&header).map_err(|r| refused(format!("`{name}` {r}")))?;
-    let stride = shape.len().unwrap_or_default();
+    let stride = shape.samples().unwrap_or_default();
     let (store, start) = match &images.place {
         Place::Range { archive, offset } => (Store::File(Arc::clone(archive)), offset + start),
         _ if images.bytes > MAX_MEMORY => {
@@ -209,7 +209,7 @@ fn image_shape(header: &Header) -> Result<(u64, Shape), String> {
     let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let shape =
         Shape { height: size(height), width: size(width), channels: size(channels), planar };
-    match shape.len() {
+    match shape.samples() {
         Some(_) => Ok((count, shape)),
         None => Err(format!("has images of {height} × {width}, which are none")),
     }

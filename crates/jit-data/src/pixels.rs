@@ -42,7 +42,7 @@ pub struct Shape {
 
 impl Shape {
     /// Samples of an image; `None` where that is nothing, or more than a picture may have.
-    pub fn len(self) -> Option<u64> {
+    pub fn samples(self) -> Option<u64> {
         let pixels = (self.height as u64).checked_mul(self.width as u64)?;
         let fits = (1..=MAX_PIXELS).contains(&pixels) && matches!(self.channels, 1 | 3);
         fits.then(|| pixels * self.channels as u64)
@@ -75,7 +75,7 @@ impl Pixels {
             path: self.path.clone(),
             reason: format!("image {index} is no longer there: did the file change?"),
         };
-        let length = self.shape.len().ok_or_else(gone)?;
+        let length = self.shape.samples().ok_or_else(gone)?;
         let offset = index.checked_mul(self.stride).and_then(|at| at.checked_add(self.start));
         let offset = offset.ok_or_else(gone)?;
         let samples = match &self.store {
@@ -96,7 +96,7 @@ impl Pixels {
 
     /// The images as entries that are called `name/NUMBER`, with their classes.
     pub(crate) fn entries(self, name: &str, labels: &[u32], count: u64) -> Vec<FileEntry> {
-        let bytes = self.shape.len().unwrap_or_default();
+        let bytes = self.shape.samples().unwrap_or_default();
         let pixels = Arc::new(self);
         let entry = |index: u64| FileEntry {
             path: Path::new(name).join(format!("{index:06}")),

@@ -118,24 +118,11 @@ fn check(images: &ImagesArgs, workers: usize, out: &mut dyn Write) -> Outcome {
     } else {
         let mut dataset = Dataset::of(path, found, SIZE, 3)?.uncached();
         dataset.describe().iter().for_each(|line| say(line));
-        watched("checked", total, |progress| dataset.check(false, threads, progress))
-            .map_err(without_skipping)?;
+        watched("checked", total, |progress| dataset.check(false, threads, progress))?;
         dataset.len()
     };
     writeln!(out, "{count} images are sound")?;
     Ok(())
-}
-
-/// To check is not to leave out: who packs or trains can.
-fn without_skipping(error: DataError) -> DataError {
-    match error {
-        DataError::Damaged { root, files, .. } => {
-            let mend = "Repair or remove them; `jit data pack` and `jit train` can leave them out, \
-                        with --skip-damaged";
-            DataError::Damaged { root, files, mend }
-        }
-        error => error,
-    }
 }
 
 fn pack_images(

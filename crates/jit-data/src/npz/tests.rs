@@ -25,8 +25,11 @@ fn npz(arrays: &[(&str, Vec<u8>)], method: CompressionMethod) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
+/// A label, and a sample of each channel.
+type Seen = (u32, [u8; 3]);
+
 /// The labels and the first sample of each channel of the images, and the names of the classes.
-fn opened(bytes: &[u8], split: &str) -> Result<(Vec<(u32, [u8; 3])>, Vec<String>), String> {
+fn opened(bytes: &[u8], split: &str) -> Result<(Vec<Seen>, Vec<String>), String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.npz");
     fs::write(&path, bytes).unwrap();

@@ -23,8 +23,11 @@ fn zip_of(files: &[(&str, Vec<u8>)], method: CompressionMethod) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// Name, label and shade of every image, and the names of the classes.
-fn images(bytes: &[u8]) -> Result<(Vec<(String, u32, u8)>, Vec<String>), String> {
+/// Name, label and shade.
+type Seen = (String, u32, u8);
+
+/// What every image is, and the names of the classes.
+fn images(bytes: &[u8]) -> Result<(Vec<Seen>, Vec<String>), String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.zip");
     fs::write(&path, bytes).unwrap();
