@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use jit_core::files::FileError;
 
 use crate::error::{DamagedFile, DataError};
-use crate::foreign;
 use crate::place::{FileEntry, Place};
+use crate::{foreign, zipped};
 
 /// Extensions, in lower case, of what is taken for a picture.
 const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif"];
@@ -81,11 +81,17 @@ impl Passed {
 /// [`DataError::MixedLayout`], [`DataError::Empty`], [`DataError::LinkLoop`], or
 /// [`DataError::File`] where a folder cannot be listed.
 pub fn scan(root: &Path) -> Result<Folder, DataError> {
+    scan_but(root, "")
+}
+
+/// The same, in which the file `own` has been read already.
+pub(crate) fn scan_but(root: &Path, own: &str) -> Result<Folder, DataError> {
     let mut found = Folder { form: "files", ..Folder::default() };
     let mut folders = Vec::new();
     for entry in list(root)? {
         match entry.kind {
             Kind::Folder => folders.push(entry.name),
+            _ if entry.name.as_os_str() == own => {}
             kind => found.add(entry.name, 0, kind),
         }
     }
@@ -230,6 +236,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Whether it may tell the classes, as EDM's list does.
+    pub fn is_list(&self) -> bool {
+        self.name.as_os_str() == zipped::LIST && matches!(self.kind, Kind::File(_))
+    }
+
     /// Its name, if it is a folder.
     pub fn folder(&self) -> Option<&Path> {
         matches!(self.kind, Kind::Folder).then_some(&*self.name)

@@ -102,8 +102,17 @@ pub fn rename(folder: &mut Folder, path: &Path) -> Result<(), DataError> {
         let name = name.split(',').next().unwrap_or(name).trim();
         Some((key.to_owned(), name.to_owned()))
     };
-    let by_key: HashMap<String, String> = text.lines().filter_map(split).collect();
     let have = &folder.class_names;
+    let mut by_key: HashMap<String, String> = HashMap::new();
+    for (key, name) in text.lines().filter_map(split) {
+        match by_key.get(&key).filter(|other| **other != name && have.contains(&key)) {
+            Some(other) => {
+                let reason = format!("it calls the class `{key}` both `{other}` and `{name}`");
+                return Err(refused(reason));
+            }
+            None => by_key.insert(key, name),
+        };
+    }
     let missing = have.iter().find(|class| !by_key.contains_key(*class));
     let Some(missing) = missing else {
         let names: Vec<&String> = have.iter().map(|class| &by_key[class]).collect();

@@ -128,14 +128,12 @@ fn directory(root: &Path, options: &ScanOptions) -> Result<Folder, DataError> {
     if let Some(found) = within(root, &files, &folders, options)? {
         return Ok(found);
     }
-    let mut found = folder::scan(root)?;
-    if files.iter().any(|name| name.as_os_str() == zipped::LIST) {
-        let list = root.join(zipped::LIST);
-        let text = std::fs::read(&list).map_err(FileError::at("read", &list))?;
-        zipped::label(&mut found, &text)
-            .map_err(|reason| DataError::Archive { path: root.to_path_buf(), reason })?;
+    if entries.iter().any(Entry::is_list)
+        && let Some(found) = zipped::unpacked(root)?
+    {
+        return Ok(found);
     }
-    Ok(found)
+    folder::scan(root)
 }
 
 /// Refuses pictures, folders of them and other data beside archives or Parquet files: which of them

@@ -3,12 +3,11 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jit_core::files::FileError;
-use serde::Deserialize;
 use serde_json::Value as Json;
 use zip::{CompressionMethod, ZipArchive};
 
@@ -32,15 +31,16 @@ pub fn file(path: &Path, options: &ScanOptions) -> Result<Folder, DataError> {
     let mut found = Found::new(options, "a zip archive");
     let mut members = members(path, &mut found.folder.strays)?;
     let list = members.iter().position(|member| member.name.as_os_str() == LIST);
-    let Some(list) = list.map(|at| members.swap_remove(at)) else {
-        found.add(path, Path::new(""), members, None)?;
-        return found.finish(path);
-    };
-    if list.bytes > MAX_LIST_BYTES {
+    let list = list.map(|at| members.swap_remove(at));
+    if let Some(list) = list.as_ref().filter(|list| list.bytes > MAX_LIST_BYTES) {
         let reason = format!("its `{LIST}` has {} bytes, more than are read", list.bytes);
         return Err(DataError::Archive { path: path.to_path_buf(), reason });
     }
-    let text = list.head(MAX_LIST_BYTES)?;
+    let text = list.map(|list| list.head(MAX_LIST_BYTES)).transpose()?;
+    let Some(labels) = text.as_deref().and_then(labels) else {
+        found.add(path, Path::new(""), members, None)?;
+        return found.finish(path);
+    };
     // Its folders hold a thousand pictures each and are no classes.
     let mut folder = found.folder;
     for member in members {
@@ -56,24 +56,40 @@ pub fn file(path: &Path, options: &ScanOptions) -> Result<Folder, DataError> {
         return Err(folder.empty(path));
     }
     folder.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    label(&mut folder, &text).map_err(|reason| DataError::Archive { path: path.into(), reason })?;
+    label(&mut folder, labels)
+        .map_err(|reason| DataError::Archive { path: path.into(), reason })?;
     Ok(folder)
 }
 
-/// `dataset.json`, as far as it is read.
-#[derive(Deserialize)]
-struct List {
-    labels: Option<Vec<(String, Json)>>,
+/// Lists the pictures of such an archive that was unpacked into the folder `root`; `None` if its list
+/// is another's.
+pub(crate) fn unpacked(root: &Path) -> Result<Option<Folder>, DataError> {
+    let path = root.join(LIST);
+    let mut text = Vec::new();
+    let file = File::open(&path).map_err(FileError::at("open", &path))?;
+    file.take(MAX_LIST_BYTES).read_to_end(&mut text).map_err(FileError::at("read", &path))?;
+    let Some(labels) = labels(&text) else { return Ok(None) };
+    let mut folder = folder::scan_but(root, LIST)?;
+    label(&mut folder, labels)
+        .map_err(|reason| DataError::Archive { path: root.into(), reason })?;
+    Ok(Some(folder))
 }
 
-/// Gives pictures the classes that the text of a `dataset.json` tells, or none.
-pub(crate) fn label(folder: &mut Folder, text: &[u8]) -> Result<(), String> {
-    let list: List =
-        serde_json::from_slice(text).map_err(|error| format!("its `{LIST}`: {error}"))?;
+/// What the text of a `dataset.json` has under `labels`, which may be nothing; `None` if it is another
+/// file of that name.
+fn labels(text: &[u8]) -> Option<Json> {
+    let mut json: Json = serde_json::from_slice(text).ok()?;
+    json.get_mut("labels").map(Json::take)
+}
+
+/// Gives pictures the classes that a `dataset.json` tells: `[["00000/img00000000.png", 6], …]` or none.
+fn label(folder: &mut Folder, labels: Json) -> Result<(), String> {
     folder.class_names.clear();
     folder.classes_from.clear();
     folder.files.iter_mut().for_each(|file| file.label = 0);
-    let Some(labels) = list.labels else {
+    let labels: Option<Vec<(String, Json)>> =
+        serde_json::from_value(labels).map_err(|error| format!("its `{LIST}`: {error}"))?;
+    let Some(labels) = labels else {
         folder.notes.push(format!("`{LIST}` tells no classes"));
         return Ok(());
     };

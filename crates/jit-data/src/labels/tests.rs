@@ -198,7 +198,9 @@ fn classes_get_their_names_from_a_list() {
     assert_eq!(whole, ["tench", "English setter", "kit fox"]);
     let twice = named(&format!("{mapping}{SETTER} tench\n")).unwrap();
     assert_eq!(twice, ["tench (n01440764)", "tench (n02100735)", "kit fox"]);
-    assert_eq!(named("a\nb c\nd\n").unwrap(), ["a", "b c", "d"]);
+    assert_eq!(named("\u{FEFF}a\nb c\nd\n\n").unwrap(), ["a", "b c", "d"]);
+    let message = named(&format!("{mapping}{TENCH} cat\n{SETTER} dog\n")).unwrap_err();
+    assert!(message.contains("both `tench` and `cat`"), "{message}");
     let message = named(&mapping).unwrap_err();
     assert!(message.contains("no name for the class `n02100735`"), "{message}");
     assert!(message.contains("2 lines for 3 classes"), "{message}");

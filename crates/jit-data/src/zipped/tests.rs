@@ -75,7 +75,14 @@ fn edms_archives_have_the_classes_of_their_list() {
     }
     let dataset = Dataset::folder(dir.path(), 4, 1).unwrap();
     assert_eq!((0..3).map(|i| dataset.label(i)).collect::<Vec<_>>(), [2, 0, 2]);
-    assert_eq!(dataset.describe()[1], "classes: 3, from `dataset.json`");
+    assert_eq!(dataset.describe()[1..], ["classes: 3, from `dataset.json`"]);
+    // Another file of that name tells nothing.
+    for other in ["{}", "no JSON"] {
+        fs::write(dir.path().join("dataset.json"), other).unwrap();
+        assert_eq!(Dataset::folder(dir.path(), 4, 1).unwrap().class_names(), ["00000", "00001"]);
+        let (_, names) = images(&zip_of(&edm(other), CompressionMethod::Stored)).unwrap();
+        assert_eq!(names, ["00000", "00001"]);
+    }
 }
 
 #[test]
@@ -97,7 +104,7 @@ fn what_cannot_be_used_says_why() {
         let message = images(&zip_of(&edm(list), CompressionMethod::Stored)).unwrap_err();
         assert!(message.contains("x.zip") && message.contains(part), "{message}");
     };
-    told("{", "its `dataset.json`: EOF");
+    told(r#"{"labels": 7}"#, "its `dataset.json`: invalid type: integer `7`");
     told(r#"{"labels": []}"#, "does not tell the class of `00000/img00000000.png`");
     told(r#"{"labels": [["a", [0.5, 0.5]]]}"#, "gives `a` the class [0.5,0.5]");
     told(r#"{"labels": [["a", -1]]}"#, "gives `a` the class -1");
