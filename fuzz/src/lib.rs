@@ -17,6 +17,24 @@ pub fn with_file(bytes: &[u8], read: impl FnOnce(&Path)) {
     read(&path);
 }
 
+/// Calls `read` with the path of a folder of these files.
+pub fn with_files(files: &[(&str, &[u8])], read: impl FnOnce(&Path)) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for (name, bytes) in files {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, bytes).expect("a temporary file");
+    }
+    read(dir.path());
+}
+
+/// CIFAR-100's file with the names of its classes, as Python pickles it.
+pub fn names_of_cifar() -> Vec<u8> {
+    let text = |text: &str| [&[b'U', text.len() as u8], text.as_bytes()].concat();
+    let names: Vec<u8> = (0..100).flat_map(|i| text(&i.to_string())).collect();
+    [&b"\x80\x02}("[..], &text("fine_label_names"), b"](", &names, b"eu."].concat()
+}
+
 /// A zip archive of these entries.
 pub fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));

@@ -41,10 +41,14 @@ const FUSING: [Flag; 4] = [
     flag("fuse-weight", "fusion.weight"),
 ];
 
-const TRAINING: [Flag; 16] = [
+const TRAINING: [Flag; 20] = [
     flag("data", "data.path"),
+    flag("split", "data.split"),
     flag("labels", "data.labels"),
     flag("class-names", "data.class_names"),
+    flag("label-key", "data.label_key"),
+    flag("label-column", "data.label_column"),
+    flag("image-column", "data.image_column"),
     flag("subset", "data.subset"),
     flag("skip-damaged", "data.skip_damaged"),
     flag("seed", "train.seed"),

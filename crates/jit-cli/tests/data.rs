@@ -78,7 +78,8 @@ fn data_sets_are_shown_and_checked() {
     assert!(shown("photos").contains("images      5 in files"), "{}", shown("photos"));
     assert!(shown("photos.tar").contains("5 in tar archives"));
     let pack = shown("photos.jitpack");
-    assert!(pack.contains("5 in a pack of 8 x 8 x 1") && pack.contains("2, of 2 to 3"), "{pack}");
+    assert!(pack.contains("5 in a pack of 8 x 8 x 1"), "{pack}");
+    assert!(pack.contains("2 from the pack, of 2 to 3"), "{pack}");
     for path in ["photos", "photos.tar", "photos.jitpack"] {
         assert_eq!(place.ok(&format!("data check {path}")).out, "5 images are sound\n");
     }
@@ -114,4 +115,43 @@ fn tar_archives_and_packs_are_judged_as_their_pictures() {
     assert!(folder == stats("photos.jitpack"));
     let line = "stats photos.jitpack x.npz --size 28 --extractor digits --protocol paper";
     assert!(place.fails(1, line).contains("give the originals"));
+}
+
+#[test]
+fn what_is_trained_on_is_told_before_the_start() {
+    let place = photos(6, 30);
+    for split in ["train", "val"] {
+        std::fs::create_dir(place.path(split)).unwrap();
+    }
+    std::fs::rename(place.path("photos/cat"), place.path("train/cat")).unwrap();
+    std::fs::rename(place.path("photos/dog"), place.path("train/dog")).unwrap();
+    place.picture("val/cat/x.png", 30, 30, 1);
+    std::fs::create_dir(place.path("data")).unwrap();
+    for split in ["train", "val"] {
+        std::fs::rename(place.path(split), place.path(&format!("data/{split}"))).unwrap();
+    }
+    std::fs::write(place.path("data/train/cat/Thumbs.db"), "x").unwrap();
+    let told = place.ok(&format!("{RUN} --data data --out a")).err;
+    for expected in [
+        "images: 6 in files, `data`",
+        "classes: 2, from their folders",
+        "the split `train` is taken, and left out: `validation`",
+        "1 file is no picture by its name and is passed over: `train/cat/Thumbs.db`",
+    ] {
+        assert!(told.contains(expected), "{expected} is missing in: {told}");
+    }
+    let told = place.ok(&format!("{RUN} --data data --split val --out b")).err;
+    assert!(told.contains("images: 1 in files") && told.contains("classes: 1,"), "{told}");
+    let line = format!("{RUN} --data data --set model.num_classes=0 --out c");
+    assert!(place.ok(&line).err.contains("classes: none, which were not asked for"));
+    let config = String::from_utf8(place.bytes("c/config.toml")).unwrap();
+    assert!(config.contains("num_classes = 0"), "{config}");
+    // A run goes on with the same images, however they are told.
+    place.ok("train --config c/config.toml --out c --max-steps 8");
+    let line = format!("{RUN} --data data --set model.num_classes=5");
+    assert!(place.fails(2, &line).contains("set it to 2, or to 0 to train without classes"));
+    let line = format!("{RUN} --data data --label-column label");
+    assert!(place.fails(1, &line).contains("data.label_column = label cannot be used"));
+    let shown = place.ok("data info data --split validation").out;
+    assert!(shown.contains("classes     1 from their folders"), "{shown}");
 }

@@ -22,71 +22,76 @@ use tar::{Archive, EntryType};
 
 use crate::error::{DamagedFile, DataError};
 use crate::folder::{self, Folder};
-use crate::place::{FileEntry, Place, read_range};
-
-/// Labels of shards are below this: more classes are no classification.
-const MAX_CLASSES: u32 = 1 << 20;
-
-/// Longest `.cls` file, in bytes.
-const MAX_LABEL_BYTES: u64 = 64;
+use crate::foreign;
+use crate::members::{Found, Member};
+use crate::place::{Place, read_range};
+use crate::scan::ScanOptions;
 
 /// Longest list of class names, in bytes.
 const MAX_NAMES_BYTES: u64 = 16 << 20;
 
 /// Names of classes beside WebDataset shards.
-const CLASS_NAMES: &str = "classnames.txt";
+pub(crate) const CLASS_NAMES: &str = "classnames.txt";
+
+const FORM: &str = "tar archives";
 
 /// Lists the pictures in an archive.
 ///
 /// # Errors
 /// [`DataError::Archive`] for what is damaged, mixed or no archive, [`DataError::Empty`].
 pub fn file(path: &Path) -> Result<Folder, DataError> {
-    let mut found = Found::default();
-    // By itself: of archives, which are classes; of folders, which are; or of pictures.
-    let archive: Arc<Path> = path.into();
-    found.archive(&archive, whole(path)?, None)?;
-    found.folder(path)
+    file_with(path, &ScanOptions::default())
 }
 
-/// Lists the pictures in the archives among the files `names` of the folder `root`; `None` if there is
-/// no archive.
+/// The same with what is asked for.
+pub(crate) fn file_with(path: &Path, options: &ScanOptions) -> Result<Folder, DataError> {
+    let mut found = Found::new(options, FORM);
+    // By itself: of archives, which are classes; of folders, which are; or of pictures.
+    let archive: Arc<Path> = path.into();
+    add(&mut found, &archive, whole(path)?, Path::new(""), None)?;
+    found.finish(path)
+}
+
+/// Lists the pictures in the archives `names` of the folder `root`, beside which there may be a list
+/// of class names.
 ///
 /// # Errors
 /// As [`file()`].
-pub fn directory(root: &Path, names: Vec<PathBuf>) -> Result<Option<Folder>, DataError> {
-    let mut found = Found::default();
-    let is_archive = |name: &PathBuf| name.extension().is_some_and(|e| e == "tar");
-    if !names.iter().any(is_archive) {
-        return Ok(None);
+pub(crate) fn shards(
+    root: &Path,
+    names: &[PathBuf],
+    options: &ScanOptions,
+) -> Result<Folder, DataError> {
+    let mut found = Found::new(options, FORM);
+    let list = root.join(CLASS_NAMES);
+    if list.is_file() {
+        found.class_names = class_names(&list)?;
     }
-    for name in names.iter().filter(|name| !is_archive(name)) {
-        match name.to_str() {
-            Some(CLASS_NAMES) => found.class_names = class_names(&root.join(name))?,
-            _ => return Err(beside(root, name)),
-        }
+    for name in names {
+        let archive: Arc<Path> = root.join(name).into();
+        let class = name.with_extension("").to_string_lossy().into_owned();
+        // One by itself is no class.
+        let class = (names.len() > 1).then_some(class);
+        add(&mut found, &archive, whole(&archive)?, name, class.as_deref())?;
     }
-    for name in names.into_iter().filter(is_archive) {
-        let archive: Arc<Path> = root.join(&name).into();
-        let label = (name.with_extension("").to_string_lossy().into_owned(), name);
-        found.archive(&archive, whole(&archive)?, Some(label))?;
-    }
-    found.folder(root).map(Some)
+    found.finish(root)
 }
 
-fn beside(root: &Path, name: &Path) -> DataError {
-    let reason = format!(
-        "it holds tar archives and, beside them, `{}`: expected archives alone, and `{CLASS_NAMES}`",
-        name.display()
-    );
-    DataError::Archive { path: root.to_path_buf(), reason }
-}
-
+/// The names of classes, a line each.
 fn class_names(path: &Path) -> Result<Vec<String>, DataError> {
     let mut text = String::new();
     let file = File::open(path).map_err(FileError::at("open", path))?;
     let read = file.take(MAX_NAMES_BYTES).read_to_string(&mut text);
     read.map_err(FileError::at("read", path))?;
-    Ok(text.lines().map(|line| line.trim().to_owned()).collect())
+    let text = text.trim_start_matches('\u{FEFF}').trim_end();
+    let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+    match names.iter().position(String::is_empty) {
+        Some(line) => Err(DataError::Archive {
+            path: path.to_path_buf(),
+            reason: format!("line {} is blank: expected a name for each class", line + 1),
+        }),
+        None => Ok(names),
+    }
 }
 
 /// A range of bytes of an archive.
@@ -101,187 +106,130 @@ fn whole(archive: &Path) -> Result<Range, DataError> {
     Ok(Range { start: 0, length })
 }
 
-/// A regular file of an archive.
-struct Member {
-    name: PathBuf,
+/// Adds the members of `range` of an archive, whose names in the data set begin with `prefix`. `class`
+/// is what all of them may be of; without one, archives among them are classes.
+fn add(
+    found: &mut Found<'_>,
+    archive: &Arc<Path>,
     range: Range,
+    prefix: &Path,
+    class: Option<&str>,
+) -> Result<(), DataError> {
+    let mut members = members(archive, range, &mut found.folder.strays)?;
+    if class.is_none() {
+        let inner = members.extract_if(.., |member| member.has_extension("tar"));
+        for member in inner.collect::<Vec<_>>() {
+            let Place::Range { offset, .. } = member.place else { continue };
+            let class = member.name.with_extension("").to_string_lossy().into_owned();
+            let range = Range { start: offset, length: member.bytes };
+            add(found, archive, range, &prefix.join(&member.name), Some(&class))?;
+        }
+    }
+    found.add(archive, prefix, members, class)
 }
 
-impl Member {
-    fn has_extension(&self, wanted: &str) -> bool {
-        self.name.extension().is_some_and(|e| e.eq_ignore_ascii_case(wanted))
+/// The regular files in `range` of an archive, hidden ones left out. What is none is added to `strays`.
+fn members(
+    archive: &Arc<Path>,
+    range: Range,
+    strays: &mut Vec<DamagedFile>,
+) -> Result<Vec<Member>, DataError> {
+    let damaged = |reason: String| DataError::Archive { path: archive.to_path_buf(), reason };
+    let no_archive = || {
+        let what = foreign::told(archive).filter(|_| range.start == 0);
+        damaged(what.map_or_else(|| "it is no tar archive".into(), |what| format!("it is {what}")))
+    };
+    let file = File::open(archive).map_err(FileError::at("open", archive))?;
+    let mut tar = Archive::new(Window { file, range, at: 0 });
+    let mut members: Vec<Member> = Vec::new();
+    let mut last: Option<PathBuf> = None;
+    // What the reader says of a damaged header may be the damage itself.
+    let at = |last: &Option<PathBuf>| match last {
+        None => no_archive(),
+        Some(name) => {
+            let name = name.display();
+            damaged(format!("the header after `{name}` is damaged: copy it anew"))
+        }
+    };
+    let mut links: Vec<(PathBuf, PathBuf)> = Vec::new();
+    for entry in tar.entries_with_seek().map_err(|_| at(&last))? {
+        let mut entry = entry.map_err(|_| at(&last))?;
+        let name = plain(&entry.path_bytes());
+        let kind = entry.header().entry_type();
+        let sparse = kind == EntryType::GNUSparse || is_sparse(&mut entry);
+        let (start, length) = (entry.raw_file_position(), entry.size());
+        // What a sparse file claims is its length without the gaps closed.
+        if !sparse && start.checked_add(length).is_none_or(|end| end > range.length) {
+            let reason = format!("it ends in the middle of `{}`: copy it anew", name.display());
+            return Err(damaged(reason));
+        }
+        last = Some(name.clone());
+        let hidden = name.file_name().is_none() || name.iter().any(folder::is_left_behind);
+        match kind {
+            _ if hidden => {}
+            _ if sparse => {
+                let reason = "a sparse file, which is not read: write the archive without --sparse";
+                strays.push(DamagedFile { path: name, reason: reason.to_owned() });
+            }
+            EntryType::Regular | EntryType::Continuous => {
+                let place =
+                    Place::Range { archive: Arc::clone(archive), offset: range.start + start };
+                members.push(Member { name, bytes: length, place });
+            }
+            EntryType::Link => {
+                links.push((name, plain(&entry.link_name_bytes().unwrap_or_default())));
+            }
+            EntryType::Symlink => {
+                let reason = "a symbolic link, which is not read: write the archive with \
+                              --dereference";
+                strays.push(DamagedFile { path: name, reason: reason.to_owned() });
+            }
+            _ => {}
+        }
     }
-
-    /// What the files of a WebDataset sample share: the path up to the first dot of its last part.
-    fn key(&self) -> PathBuf {
-        let name = self.name.file_name().map(|name| name.to_string_lossy().into_owned());
-        let name = name.unwrap_or_default();
-        self.name.with_file_name(name.split('.').next().unwrap_or_default())
+    if members.is_empty() && range.length > 0 && !ends_as_tar(archive, range)? {
+        return Err(no_archive());
     }
+    linked(&mut members, links, strays);
+    Ok(members)
 }
 
-/// What the archives hold.
-#[derive(Default)]
-struct Found {
-    /// Pictures with the name of their class; labels are given once all are known.
-    files: Vec<(FileEntry, Option<String>)>,
-    /// Pictures of shards, whose labels are numbers.
-    numbered: Vec<FileEntry>,
-    class_names: Vec<String>,
-    strays: Vec<DamagedFile>,
+/// A name in an archive without `./` in front.
+fn plain(name: &[u8]) -> PathBuf {
+    let name = PathBuf::from(String::from_utf8_lossy(name).into_owned());
+    name.strip_prefix("./").map_or(name.clone(), Path::to_path_buf)
 }
 
-impl Found {
-    /// The members of `range` of an archive. `class` is that of all of them, with the part of names that
-    /// it stands for.
-    fn archive(
-        &mut self,
-        archive: &Arc<Path>,
-        range: Range,
-        class: Option<(String, PathBuf)>,
-    ) -> Result<(), DataError> {
-        let members = self.members(archive, range)?;
-        let prefix = class.as_ref().map_or_else(PathBuf::new, |(_, prefix)| prefix.clone());
-        let labels = labels(archive, &members)?;
-        for member in members {
-            let path = prefix.join(&member.name);
-            if class.is_none() && member.has_extension("tar") {
-                let name = member.name.with_extension("").to_string_lossy().into_owned();
-                self.archive(archive, member.range, Some((name, path)))?;
-                continue;
-            }
-            if !folder::is_picture(&path) {
-                // Beside a label there may be anything: captions, JSON.
-                if !labels.contains_key(&member.key()) {
-                    self.strays.push(folder::stray(path));
-                }
-                continue;
-            }
-            let offset = member.range.start;
-            let place = Place::Range { archive: Arc::clone(archive), offset };
-            let bytes = member.range.length;
-            let entry = |label| FileEntry { path, label, bytes, place };
-            match (labels.get(&member.key()), &class) {
-                (Some(label), _) => self.numbered.push(entry(*label)),
-                (None, _) if !labels.is_empty() => {
-                    let reason = "it has no `.cls` file, which others of its archive have".into();
-                    self.strays.push(DamagedFile { path: entry(0).path, reason });
-                }
-                (None, Some((name, _))) => self.files.push((entry(0), Some(name.clone()))),
-                (None, None) => {
-                    let mut parts = member.name.components();
-                    let first = parts.next().map(|p| p.as_os_str().to_string_lossy().into_owned());
-                    let class = first.filter(|_| parts.next().is_some());
-                    self.files.push((entry(0), class));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The regular files in `range` of an archive, hidden ones left out.
-    fn members(&mut self, archive: &Path, range: Range) -> Result<Vec<Member>, DataError> {
-        let damaged = |reason: String| DataError::Archive { path: archive.to_path_buf(), reason };
-        let file = File::open(archive).map_err(FileError::at("open", archive))?;
-        let mut tar = Archive::new(Window { file, range, at: 0 });
-        let mut members = Vec::new();
-        let mut last: Option<PathBuf> = None;
-        // What the reader says of a damaged header may be the damage itself.
-        let at = |last: &Option<PathBuf>| match last {
-            None => damaged("it is no tar archive".into()),
-            Some(name) => {
-                let name = name.display();
-                damaged(format!("the header after `{name}` is damaged: copy it anew"))
-            }
-        };
-        for entry in tar.entries_with_seek().map_err(|_| at(&last))? {
-            let entry = entry.map_err(|_| at(&last))?;
-            let name = PathBuf::from(String::from_utf8_lossy(&entry.path_bytes()).into_owned());
-            let name: PathBuf = name.strip_prefix("./").map_or(name.clone(), Path::to_path_buf);
-            let (start, length) = (entry.raw_file_position(), entry.size());
-            if start.checked_add(length).is_none_or(|end| end > range.length) {
-                let reason = format!("it ends in the middle of `{}`: copy it anew", name.display());
-                return Err(damaged(reason));
-            }
-            last = Some(name.clone());
-            let hidden =
-                name.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-            match entry.header().entry_type() {
-                EntryType::Regular | EntryType::Continuous if !hidden => {
-                    let range = Range { start: range.start + start, length };
-                    members.push(Member { name, range });
-                }
-                EntryType::Link | EntryType::Symlink | EntryType::GNUSparse => {
-                    let reason = "a link or a sparse file, which is not read".to_owned();
-                    self.strays.push(DamagedFile { path: name, reason });
-                }
-                _ => {}
-            }
-        }
-        if members.is_empty() && range.length > 0 && !ends_as_tar(archive, range)? {
-            return Err(damaged("it is no tar archive".into()));
-        }
-        Ok(members)
-    }
-
-    /// The pictures sorted by path, with their labels.
-    fn folder(mut self, root: &Path) -> Result<Folder, DataError> {
-        let mixed = |reason: &str| DataError::Archive { path: root.into(), reason: reason.into() };
-        if !self.numbered.is_empty() && !self.files.is_empty() {
-            return Err(mixed("some of its archives have `.cls` labels and others have none"));
-        }
-        let mut files = std::mem::take(&mut self.numbered);
-        if files.is_empty() {
-            let classes = self.files.iter().filter(|(_, class)| class.is_some()).count();
-            if classes > 0 && classes < self.files.len() {
-                return Err(mixed("it mixes pictures and folders of pictures"));
-            }
-            let mut names: Vec<String> =
-                self.files.iter().filter_map(|(_, class)| class.clone()).collect();
-            names.sort_unstable();
-            names.dedup();
-            files.extend(self.files.into_iter().map(|(entry, class)| {
-                let label = class.and_then(|class| names.binary_search(&class).ok());
-                FileEntry { label: label.unwrap_or(0) as u32, ..entry }
-            }));
-            self.class_names = names;
-        } else {
-            let most = files.iter().map(|file| file.label).max().unwrap_or(0) as usize;
-            if self.class_names.is_empty() {
-                self.class_names = (0..=most).map(|label| label.to_string()).collect();
-            }
-            if self.class_names.len() <= most {
-                let lines = self.class_names.len();
-                let reason =
-                    format!("`{CLASS_NAMES}` has {lines} lines, and there is a label {most}");
-                return Err(mixed(&reason));
-            }
-        }
-        if files.is_empty() {
-            return Err(DataError::Empty { root: root.to_path_buf() });
-        }
-        files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        self.strays.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Folder { files, class_names: self.class_names, strays: self.strays })
-    }
+/// Whether an entry is a sparse file as newer archives have them, whose map is in front of its bytes.
+fn is_sparse<R: Read>(entry: &mut tar::Entry<'_, R>) -> bool {
+    let Ok(Some(extensions)) = entry.pax_extensions() else { return false };
+    let told = |key: &[u8]| key.starts_with(b"GNU.sparse.");
+    extensions.flatten().any(|extension| told(extension.key_bytes()))
 }
 
-/// The numbers in the `.cls` files among `members`, by the key of their sample.
-fn labels(archive: &Path, members: &[Member]) -> Result<HashMap<PathBuf, u32>, DataError> {
-    let mut labels = HashMap::new();
-    for member in members.iter().filter(|member| member.has_extension("cls")) {
-        let length = member.range.length.min(MAX_LABEL_BYTES);
-        let bytes = read_range(archive, member.range.start, length)?;
-        let text = String::from_utf8_lossy(&bytes);
-        let label = text.trim().parse::<u32>().ok().filter(|label| *label < MAX_CLASSES);
-        let Some(label) = label else {
-            let name = member.name.display();
-            let reason = format!("`{name}` holds no number of a class: {:?}", text.trim());
-            return Err(DataError::Archive { path: archive.to_path_buf(), reason });
-        };
-        labels.insert(member.key(), label);
+/// Hard links are the files that they link to, which come before them.
+fn linked(
+    members: &mut Vec<Member>,
+    links: Vec<(PathBuf, PathBuf)>,
+    strays: &mut Vec<DamagedFile>,
+) {
+    if links.is_empty() {
+        return;
     }
-    Ok(labels)
+    let mut known: HashMap<PathBuf, (u64, Place)> =
+        members.iter().map(|m| (m.name.clone(), (m.bytes, m.place.clone()))).collect();
+    for (name, target) in links {
+        match known.get(&target).cloned() {
+            Some((bytes, place)) => {
+                known.insert(name.clone(), (bytes, place.clone()));
+                members.push(Member { name, bytes, place });
+            }
+            None => {
+                let reason = format!("a link to `{}`, which is not in it", target.display());
+                strays.push(DamagedFile { path: name, reason });
+            }
+        }
+    }
 }
 
 /// Whether an archive without members is one all the same: zeros alone.

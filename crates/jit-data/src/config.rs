@@ -9,6 +9,7 @@ use crate::dataset::Dataset;
 use crate::digits;
 use crate::error::DataError;
 use crate::folder::Folder;
+use crate::scan::ScanOptions;
 use crate::{labels, scan};
 
 /// What to train on. The documentation of a field is what users read as its help.
@@ -19,19 +20,36 @@ pub struct DataConfig {
     /// pictures without subfolders to train without classes; tar archives, which are read in
     /// place: one of folders, of pictures or of one archive a class (as ILSVRC comes), or a folder
     /// of class archives or of WebDataset shards; Parquet files as the Hugging Face hub has them: one,
-    /// a folder of shards, or a pattern such as `data/validation-*.parquet`; or a pack that
-    /// `jit data pack` wrote.
+    /// a folder of shards, or a pattern such as `data/validation-*.parquet`; zip archives and
+    /// NumPy's `.npz`; CIFAR and MNIST as downloaded; or a pack that `jit data pack` wrote.
     pub path: String,
+    /// The split to take, such as `validation`, where the data set comes in several: folders
+    /// `train` and `val`, files `train-0000.tar` and `val-0000.tar`. Empty for the one for training.
+    // The texts here are not written while empty, so that runs and studies from before go on.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub split: String,
     /// List of the classes of pictures that lie in no folder of their class, such as those of
     /// ILSVRC's validation archive: its devkit (`ILSVRC2012_devkit_t12.tar.gz`), Kaggle's
-    /// `LOC_val_solution.csv`, or a text with `NAME CLASS` or `CLASS` a line. Empty for none.
-    // Not written while empty, so that runs and studies from before it existed go on.
+    /// `LOC_val_solution.csv`, or a text with `NAME CLASS`, `NAME,CLASS` or `CLASS` a line. Empty for
+    /// none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub labels: String,
     /// List of names for the classes: a name a line, or a class and its name a line, such as
     /// `LOC_synset_mapping.txt` and `words.txt`. Empty for the names that the data set has.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub class_names: String,
+    /// In WebDataset shards without `.cls` files, the key of the `.json` files whose value is the
+    /// class: a number, or text. Empty for none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub label_key: String,
+    /// In Parquet files, the column of the classes: numbers, or texts, which are numbered in their
+    /// order. Empty for the one that the file's metadata or its name tells.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub label_column: String,
+    /// In Parquet files, the column of the pictures. Empty for the one that the file's metadata or its
+    /// name tells.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub image_column: String,
     /// Share of the images to train on, above 0 and up to 1: a random subset drawn by the seed.
     pub subset: f64,
     /// Mirror each image with probability one half, drawn anew every epoch.
@@ -46,8 +64,12 @@ impl Default for DataConfig {
     fn default() -> Self {
         Self {
             path: digits::NAME.to_owned(),
+            split: String::new(),
             labels: String::new(),
             class_names: String::new(),
+            label_key: String::new(),
+            label_column: String::new(),
+            image_column: String::new(),
             subset: 1.0,
             flip: true,
             skip_damaged: false,
@@ -62,6 +84,16 @@ impl DataConfig {
         match self.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from).min(8),
             n => n,
+        }
+    }
+
+    /// What of it decides how a path is read.
+    fn scan_options(&self) -> ScanOptions {
+        ScanOptions {
+            split: self.split.clone(),
+            label_key: self.label_key.clone(),
+            label_column: self.label_column.clone(),
+            image_column: self.image_column.clone(),
         }
     }
 }
@@ -96,7 +128,14 @@ pub fn open(
     }
     let path = Path::new(&config.path);
     if config.path == digits::NAME {
-        let given = [("data.labels", &config.labels), ("data.class_names", &config.class_names)];
+        let given = [
+            ("data.split", &config.split),
+            ("data.labels", &config.labels),
+            ("data.class_names", &config.class_names),
+            ("data.label_key", &config.label_key),
+            ("data.label_column", &config.label_column),
+            ("data.image_column", &config.image_column),
+        ];
         if let Some((name, value)) = given.into_iter().find(|(_, value)| !value.is_empty()) {
             return Err(option(name, value.clone(), "the digits have classes and names"));
         }
@@ -116,7 +155,7 @@ pub fn open(
 /// # Errors
 /// As [`scan::scan`], [`labels::apply`] and [`labels::rename`].
 pub fn list(config: &DataConfig) -> Result<Folder, DataError> {
-    let mut folder = scan::scan(Path::new(&config.path))?;
+    let mut folder = scan::scan_with(Path::new(&config.path), &config.scan_options())?;
     if !config.labels.is_empty() {
         labels::apply(&mut folder, Path::new(&config.labels))?;
     }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use crate::digits::{self, Split};
 use crate::error::{DamagedFile, DataError};
-use crate::folder::Folder;
+use crate::folder::{Folder, Passed};
 use crate::place::{FileEntry, Place};
 use crate::scan::scan;
 use crate::subset::{self, Manifest, ManifestEntry};
@@ -14,6 +14,7 @@ use crate::transform::center_crop;
 mod check;
 
 pub use check::Damage;
+pub(crate) use check::none_left;
 
 /// Cropped images are kept in memory when all of them fit into this many bytes.
 const CACHE_BYTES: usize = 2 << 30;
@@ -26,6 +27,7 @@ pub struct Dataset {
     channels: usize,
     class_names: Vec<String>,
     source: Source,
+    about: About,
 }
 
 #[derive(Debug)]
@@ -34,6 +36,18 @@ enum Source {
     Digits { tiles: &'static [u8], chosen: Vec<u32> },
     /// Images in `root`, what is no picture by name, and whether crops are kept.
     Folder { root: PathBuf, files: Vec<File>, strays: Vec<DamagedFile>, cached: bool },
+}
+
+/// What there is to tell of a data set.
+#[derive(Debug, Default)]
+struct About {
+    /// The kind of files that the images lie in.
+    form: &'static str,
+    /// What tells the classes.
+    classes_from: String,
+    /// Files that were passed over.
+    passed: Passed,
+    notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -58,7 +72,9 @@ impl Dataset {
         }
         let chosen = split.range().map(|tile| tile as u32).collect();
         let source = Source::Digits { tiles: digits::tiles()?, chosen };
-        Ok(Self { size, channels, class_names: digits::class_names(), source })
+        let classes_from = "the digits themselves".to_owned();
+        let about = About { form: "this program", classes_from, ..About::default() };
+        Ok(Self { size, channels, class_names: digits::class_names(), source, about })
     }
 
     /// The images at `root` ([`scan`]), every picture centre-cropped to `size` and turned grey if
@@ -75,7 +91,7 @@ impl Dataset {
     /// # Errors
     /// [`DataError::Option`] beyond 2³² images, or for a pack of another size.
     pub fn of(root: &Path, found: Folder, size: usize, channels: usize) -> Result<Self, DataError> {
-        let Folder { files, class_names, strays } = found;
+        let Folder { files, class_names, strays, passed, form, classes_from, notes, .. } = found;
         if let Some(Place::Record { pack, .. }) = files.first().map(|file| &file.place) {
             let (have, need) = ([pack.channels(), pack.size()], [channels, size]);
             if have != need {
@@ -98,7 +114,8 @@ impl Dataset {
         }
         let files = files.into_iter().map(|entry| File { entry, crop: OnceLock::new() }).collect();
         let source = Source::Folder { root: root.to_path_buf(), files, strays, cached: false };
-        let mut dataset = Self { size, channels, class_names, source };
+        let about = About { form, classes_from, passed, notes };
+        let mut dataset = Self { size, channels, class_names, source, about };
         dataset.decide_caching();
         Ok(dataset)
     }
@@ -131,6 +148,36 @@ impl Dataset {
             let packed = matches!(files.first(), Some(file) if file.entry.place.is_packed());
             *cached = fits && !packed;
         }
+    }
+
+    /// The same images without classes.
+    #[must_use]
+    pub fn without_classes(mut self) -> Self {
+        self.class_names.clear();
+        "which were not asked for".clone_into(&mut self.about.classes_from);
+        if let Source::Folder { files, .. } = &mut self.source {
+            files.iter_mut().for_each(|file| file.entry.label = 0);
+        }
+        self
+    }
+
+    /// What is to be known before anything is made of the images: how many there are, which classes,
+    /// where both come from, and what was left out. A line each.
+    pub fn describe(&self) -> Vec<String> {
+        let About { form, classes_from, passed, notes } = &self.about;
+        let source = match &self.source {
+            Source::Digits { .. } => digits::NAME.to_owned(),
+            Source::Folder { root, .. } => root.display().to_string(),
+        };
+        let mut lines = vec![format!("images: {} in {form}, `{source}`", self.len())];
+        lines.push(match self.class_names.len() {
+            0 if classes_from.is_empty() => "classes: none".to_owned(),
+            0 => format!("classes: none, {classes_from}"),
+            count => format!("classes: {count}, from {classes_from}"),
+        });
+        lines.extend(notes.iter().map(|note| format!("note: {note}")));
+        lines.extend(passed.told().map(|told| format!("note: {told}")));
+        lines
     }
 
     /// Keeps no crop in memory: for a data set that is read once.
@@ -183,6 +230,7 @@ impl Dataset {
     /// The class of image `i` (below [`Dataset::len`]).
     pub fn label(&self, i: usize) -> u32 {
         match &self.source {
+            Source::Digits { .. } if self.class_names.is_empty() => 0,
             Source::Digits { chosen, .. } => digits::label(chosen[i] as usize),
             Source::Folder { files, .. } => files[i].entry.label,
         }

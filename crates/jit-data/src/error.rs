@@ -51,7 +51,7 @@ pub enum DataError {
 
     /// There is nothing at `data.path`.
     #[error(
-        "no data set at `{path}`: expected `digits`, an image folder, tar archives, Parquet files or a pack{hint}"
+        "no data set at `{path}`: expected `digits`, an image folder, archives, Parquet files or a pack{hint}"
     )]
     NotFound {
         /// What was asked for.
@@ -128,7 +128,7 @@ pub enum DataError {
 }
 
 const EXPECTED: &str =
-    "expected PNG, JPEG, WebP, BMP or GIF files, folders or tar archives of them, or Parquet files";
+    "expected PNG, JPEG, WebP, BMP or GIF files, folders or archives of them, or Parquet files";
 
 /// What to do about damaged pictures.
 pub(crate) const SKIP: &str = "Repair or remove them, or leave them out with --skip-damaged";

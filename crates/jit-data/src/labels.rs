@@ -4,6 +4,7 @@
 //! ```text
 //! ILSVRC2012_devkit_t12.tar.gz    ILSVRC's own: a number a picture, and which WordNet id it stands for
 //! LOC_val_solution.csv            Kaggle's: ImageId,PredictionString with a WordNet id in front
+//! NAME,CLASS                      CSV, with quotes where a name has commas; `;` and tabs separate, too
 //! NAME CLASS                      a line a picture, in any order
 //! CLASS                           a line a picture, in the order of the pictures' names
 //! ```
@@ -12,6 +13,7 @@
 //! the training archive are; or it is its number, from 0 on.
 
 mod devkit;
+mod list;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -22,6 +24,7 @@ use jit_core::files::FileError;
 
 use crate::error::DataError;
 use crate::folder::Folder;
+use list::List;
 
 /// Longest list, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
@@ -33,7 +36,8 @@ const MAX_BYTES: u64 = 256 << 20;
 pub fn apply(folder: &mut Folder, path: &Path) -> Result<(), DataError> {
     let refused = |reason: String| DataError::Archive { path: path.to_path_buf(), reason };
     if !folder.class_names.is_empty() {
-        let reason = "the images have classes already: leave it out".to_owned();
+        let from = &folder.classes_from;
+        let reason = format!("the images have classes already, from {from}: leave it out");
         return Err(refused(reason));
     }
     let list = match path.extension().is_some_and(|e| e == "gz" || e == "tgz") {
@@ -42,11 +46,15 @@ pub fn apply(folder: &mut Folder, path: &Path) -> Result<(), DataError> {
     };
     let classes = list.of(folder).map_err(refused)?;
     folder.class_names = number(folder, &classes).map_err(refused)?;
+    folder.classes_from = format!("`{}`", path.display());
     Ok(())
 }
 
 /// Numbers the classes, gives the numbers to the files and returns the names.
 fn number(folder: &mut Folder, classes: &[String]) -> Result<Vec<String>, String> {
+    if let Some(class) = classes.iter().find(|class| class.parse().is_ok_and(|n: i64| n < 0)) {
+        return Err(format!("it has the class {class}: numbers of classes start at 0"));
+    }
     let numbers: Option<Vec<u32>> = classes.iter().map(|class| class.parse().ok()).collect();
     let (labels, names) = match numbers {
         Some(numbers) => {
@@ -80,71 +88,6 @@ fn number(folder: &mut Folder, classes: &[String]) -> Result<Vec<String>, String
 
 const MAX_CLASSES: usize = 1 << 20;
 
-/// What a list tells.
-enum List {
-    /// The class of each picture in the order of their names.
-    InOrder(Vec<String>),
-    /// The class of each name, which has no extension.
-    ByName(HashMap<String, String>),
-}
-
-impl List {
-    fn parse(text: &str) -> Result<Self, String> {
-        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).peekable();
-        if lines.peek().is_some_and(|line| line.eq_ignore_ascii_case(KAGGLE)) {
-            lines.next();
-        }
-        let words = |line: &str| -> Vec<String> {
-            let parts = line.split(|c: char| c == ',' || c.is_whitespace());
-            parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
-        };
-        let lines: Vec<Vec<String>> = lines.map(words).collect();
-        // The shortest tells: Kaggle's have boxes behind the class.
-        match lines.iter().map(Vec::len).min() {
-            None => Err("it is empty".into()),
-            Some(0) => Err("it has a line of commas alone".into()),
-            Some(1) if lines.iter().all(|line| line.len() == 1) => {
-                Ok(Self::InOrder(lines.into_iter().flatten().collect()))
-            }
-            Some(1) => {
-                Err("some lines have one word and some have more: expected a class a line, \
-                            or the name of a picture and its class"
-                    .into())
-            }
-            Some(_) => Ok(Self::ByName(
-                lines.into_iter().map(|line| (stem(&line[0]), line[1].clone())).collect(),
-            )),
-        }
-    }
-
-    /// The class of each picture.
-    fn of(self, folder: &Folder) -> Result<Vec<String>, String> {
-        let pictures = folder.files.len();
-        match self {
-            Self::InOrder(classes) if classes.len() != pictures => {
-                Err(format!("it has {} classes for {pictures} images", classes.len()))
-            }
-            Self::InOrder(classes) => Ok(classes),
-            Self::ByName(classes) => {
-                let class = |name: String| {
-                    let class = classes.get(&stem(&name)).cloned();
-                    class.ok_or_else(|| format!("it does not tell the class of `{name}`"))
-                };
-                let files = folder.files.iter();
-                files.map(|file| class(file.path.to_string_lossy().into_owned())).collect()
-            }
-        }
-    }
-}
-
-const KAGGLE: &str = "ImageId,PredictionString";
-
-/// A name without folders and extension.
-fn stem(name: &str) -> String {
-    let name = name.rsplit('/').next().unwrap_or(name);
-    name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned()
-}
-
 /// Gives the classes of `folder` the names of the list `path`: a line a class, in their order; or what
 /// a class is called now and its name, as `LOC_synset_mapping.txt` and `words.txt` have it, of which
 /// the part up to a comma is taken.
@@ -159,8 +102,17 @@ pub fn rename(folder: &mut Folder, path: &Path) -> Result<(), DataError> {
         let name = name.split(',').next().unwrap_or(name).trim();
         Some((key.to_owned(), name.to_owned()))
     };
-    let by_key: HashMap<String, String> = text.lines().filter_map(split).collect();
     let have = &folder.class_names;
+    let mut by_key: HashMap<String, String> = HashMap::new();
+    for (key, name) in text.lines().filter_map(split) {
+        match by_key.get(&key).filter(|other| **other != name && have.contains(&key)) {
+            Some(other) => {
+                let reason = format!("it calls the class `{key}` both `{other}` and `{name}`");
+                return Err(refused(reason));
+            }
+            None => by_key.insert(key, name),
+        };
+    }
     let missing = have.iter().find(|class| !by_key.contains_key(*class));
     let Some(missing) = missing else {
         let names: Vec<&String> = have.iter().map(|class| &by_key[class]).collect();
@@ -174,7 +126,7 @@ pub fn rename(folder: &mut Folder, path: &Path) -> Result<(), DataError> {
         folder.class_names = names.iter().zip(have).map(name).collect();
         return Ok(());
     };
-    let lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+    let lines: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_owned()).collect();
     if lines.len() != have.len() || lines.iter().any(String::is_empty) {
         let (n, classes) = (lines.len(), have.len());
         let reason = format!("it has no name for the class `{missing}`, nor a line a class");
@@ -188,8 +140,10 @@ fn text(path: &Path) -> Result<String, DataError> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(FileError::at("open", path))?;
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(FileError::at("read", path))?;
-    String::from_utf8(bytes).map_err(|_| {
-        let reason = "it is no text: expected a list of classes".to_owned();
+    // The mark that some editors put in front.
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
+    String::from_utf8(bytes.to_vec()).map_err(|_| {
+        let reason = "it is no text in UTF-8: expected a list of classes".to_owned();
         DataError::Archive { path: path.to_path_buf(), reason }
     })
 }

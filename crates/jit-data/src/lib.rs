@@ -5,26 +5,34 @@
 //! decodes; a [`Loader`] then yields [`Batch`]es from any position of the endless sample stream.
 
 pub mod archive;
+pub mod cifar;
 pub mod config;
 pub mod dataset;
 pub mod decode;
 pub mod digits;
 pub mod error;
 pub mod folder;
+mod foreign;
 pub mod grid;
+pub mod idx;
 pub mod jpeg;
 pub mod labels;
 pub mod loader;
+mod members;
+pub mod npz;
 pub mod order;
 pub mod pack;
 mod parallel;
 pub mod parquet;
+pub mod pixels;
 pub mod place;
 pub mod raster;
 pub mod resample;
 pub mod scan;
+pub mod splits;
 pub mod subset;
 pub mod transform;
+pub mod zipped;
 
 pub use config::{DataConfig, open};
 pub use dataset::Dataset;

@@ -77,7 +77,9 @@ impl Pack {
             place: Place::Record { pack: Arc::clone(&pack), record: row.record },
         };
         let files = table.images.into_iter().map(entry).collect();
-        Ok(Folder { files, class_names: table.class_names, strays: Vec::new() })
+        let classes_from = if table.class_names.is_empty() { "" } else { "the pack" }.to_owned();
+        let class_names = table.class_names;
+        Ok(Folder { files, class_names, classes_from, form: "a pack", ..Folder::default() })
     }
 
     fn open(path: &Path) -> Result<(Self, Table), DataError> {

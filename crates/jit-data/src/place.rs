@@ -5,12 +5,14 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use flate2::read::DeflateDecoder;
 use jit_core::files::FileError;
 
 use crate::decode::{DecodeError, MAX_FILE_BYTES, decode_bytes, decode_file};
 use crate::error::DataError;
 use crate::pack::Pack;
 use crate::parquet::Table;
+use crate::pixels::Pixels;
 use crate::raster::Raster;
 
 /// Where an image lies.
@@ -24,6 +26,22 @@ pub enum Place {
         archive: Arc<Path>,
         /// The first byte.
         offset: u64,
+    },
+    /// In an archive, compressed.
+    Deflated {
+        /// The archive.
+        archive: Arc<Path>,
+        /// The first byte.
+        offset: u64,
+        /// Its length in the archive.
+        packed: u64,
+    },
+    /// Among pixels that no picture format holds.
+    Pixels {
+        /// The pixels.
+        pixels: Arc<Pixels>,
+        /// Which image, from 0.
+        index: u64,
     },
     /// In a row of a Parquet file.
     Row {
@@ -78,14 +96,36 @@ impl FileEntry {
                 }
                 read_range(archive, *offset, self.bytes)?
             }
+            Place::Deflated { archive, offset, packed } => {
+                self.inflated(archive, *offset, *packed)?
+            }
+            Place::Pixels { pixels, index } => return pixels.raster(*index),
             Place::Row { table, row } => table.image(*row)?,
         };
         decode_bytes(&bytes).map_err(|source| self.failed(source))
     }
 
+    fn inflated(&self, archive: &Path, offset: u64, packed: u64) -> Result<Vec<u8>, DataError> {
+        let most = self.bytes.max(packed);
+        if most > MAX_FILE_BYTES {
+            return Err(self.failed(DecodeError::FileTooLarge(most)));
+        }
+        let stored = read_range(archive, offset, packed)?;
+        inflate(&stored, self.bytes).ok_or_else(|| {
+            self.failed(DecodeError::Content("its compressed bytes are damaged".to_owned()))
+        })
+    }
+
     fn failed(&self, source: DecodeError) -> DataError {
         DataError::Decode { path: self.path.clone(), source }
     }
+}
+
+/// What deflated bytes hold, which has to be of `length` bytes.
+pub(crate) fn inflate(stored: &[u8], length: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    DeflateDecoder::new(stored).take(length.checked_add(1)?).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 == length).then_some(bytes)
 }
 
 /// The `length` bytes of a file from `offset` on. The caller has bounded `length`.

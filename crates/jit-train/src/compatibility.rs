@@ -17,10 +17,14 @@ pub struct Difference {
 
 /// Keys that decide what is written and when, how long the run is, or where the same images lie
 /// (the data's manifest is compared by itself), but not what a step computes.
-const FREE: [&str; 20] = [
+const FREE: [&str; 24] = [
     "data.path",
+    "data.split",
     "data.labels",
     "data.class_names",
+    "data.label_key",
+    "data.label_column",
+    "data.image_column",
     "data.workers",
     "data.skip_damaged",
     "train.max_steps",
@@ -104,6 +108,10 @@ mod tests {
         // Written down only where they are set.
         config.data.labels = "labels.txt".into();
         config.data.class_names = "names.txt".into();
+        config.data.split = "train".into();
+        config.data.label_key = "label".into();
+        config.data.label_column = "label".into();
+        config.data.image_column = "image".into();
         let keys: Vec<String> = flatten(&config).unwrap().into_keys().collect();
         for free in FREE {
             assert!(keys.iter().any(|key| key == free), "no key {free} among {keys:?}");

@@ -62,13 +62,25 @@ pub enum DataCommand {
 /// A data set and what its classes are.
 #[derive(Args, Clone, Debug)]
 pub struct ImagesArgs {
-    /// A folder of images, tar archives, Parquet files, or a pack.
+    /// A folder of images, archives, Parquet files, or a pack.
     #[arg(value_name = "DATA")]
     pub path: String,
+    /// The split to take, of several; see `data.split`.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub split: String,
     /// List of the classes of pictures without class folders; see `data.labels`.
     #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
     pub labels: String,
     /// List of names for the classes; see `data.class_names`.
     #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
     pub class_names: String,
+    /// Key of the classes in shards' JSON files; see `data.label_key`.
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
+    pub label_key: String,
+    /// Parquet column of the classes; see `data.label_column`.
+    #[arg(long, value_name = "COLUMN", default_value = "", hide_default_value = true)]
+    pub label_column: String,
+    /// Parquet column of the pictures; see `data.image_column`.
+    #[arg(long, value_name = "COLUMN", default_value = "", hide_default_value = true)]
+    pub image_column: String,
 }

@@ -16,6 +16,7 @@ use crate::failure::{Failure, Outcome};
 use crate::flags::run_options;
 use crate::layers::{Layers, Origin};
 use crate::study_watch::StudyWatch;
+use crate::terminal::say;
 use crate::{interrupt, presets};
 
 mod dry_run;
@@ -154,6 +155,7 @@ fn images(base: &mut RunConfig, suite: &Suite, dry_run: bool) -> Outcome<usize> 
     let (model, seed) = (&base.model, base.train.seed);
     match jit_data::open(&base.data, model.image_size, model.channels, seed) {
         Ok(dataset) => {
+            dataset.describe().iter().for_each(|line| say(line));
             base.model.num_classes = dataset.num_classes();
             Ok(dataset.len())
         }

@@ -37,8 +37,12 @@ fn config(images: &ImagesArgs, workers: usize) -> Outcome<DataConfig> {
     }
     Ok(DataConfig {
         path: images.path.clone(),
+        split: images.split.clone(),
         labels: images.labels.clone(),
         class_names: images.class_names.clone(),
+        label_key: images.label_key.clone(),
+        label_column: images.label_column.clone(),
+        image_column: images.image_column.clone(),
         workers,
         ..DataConfig::default()
     })
@@ -55,22 +59,24 @@ fn folder(config: &DataConfig) -> Outcome<Folder> {
 fn info(images: &ImagesArgs, all: bool, out: &mut dyn Write) -> Outcome {
     /// Classes that are listed without being asked for.
     const SHORT: usize = 20;
-    let Folder { files, class_names, strays } = folder(&config(images, 0)?)?;
+    let found = folder(&config(images, 0)?)?;
+    let Folder { files, class_names, strays, passed, form, classes_from, notes, .. } = found;
     let form = match files.first().map(|file| &file.place) {
         Some(Place::Record { pack, .. }) => {
             let (size, channels) = (pack.size(), pack.channels());
             format!("a pack of {size} x {size} x {channels}, {}", packed_bytes(&images.path)?)
         }
-        Some(Place::Row { .. }) => "Parquet files".to_owned(),
-        Some(Place::Range { .. }) => "tar archives".to_owned(),
-        _ => "files".to_owned(),
+        _ => form.to_owned(),
     };
     writeln!(out, "images      {} in {form}", files.len())?;
     if !matches!(files[0].place, Place::Record { .. } | Place::Row { .. }) {
         writeln!(out, "size        {}", bytes(files.iter().map(|file| file.bytes).sum()))?;
     }
+    for note in notes.into_iter().chain(passed.told()) {
+        writeln!(out, "note        {note}")?;
+    }
     if !strays.is_empty() {
-        writeln!(out, "no pictures {}, such as {}", strays.len(), strays[0])?;
+        writeln!(out, "unusable    {}, such as {}", strays.len(), strays[0])?;
     }
     if class_names.is_empty() {
         writeln!(out, "classes     none")?;
@@ -80,7 +86,8 @@ fn info(images: &ImagesArgs, all: bool, out: &mut dyn Write) -> Outcome {
     files.iter().for_each(|file| counts[file.label as usize] += 1);
     let least = counts.iter().min().copied().unwrap_or(0);
     let most = counts.iter().max().copied().unwrap_or(0);
-    writeln!(out, "classes     {}, of {least} to {most} images", class_names.len())?;
+    let count = class_names.len();
+    writeln!(out, "classes     {count} from {classes_from}, of {least} to {most} images")?;
     let shown = if all { usize::MAX } else { SHORT };
     for (i, (name, count)) in class_names.iter().zip(&counts).enumerate().take(shown) {
         writeln!(out, "  {i:>4}  {name:<30} {count:>9}")?;
@@ -110,6 +117,7 @@ fn check(images: &ImagesArgs, workers: usize, out: &mut dyn Write) -> Outcome {
         watched("verified", total, |progress| pack::check(path, threads, progress))?
     } else {
         let mut dataset = Dataset::of(path, found, SIZE, 3)?.uncached();
+        dataset.describe().iter().for_each(|line| say(line));
         watched("checked", total, |progress| dataset.check(false, threads, progress))?;
         dataset.len()
     };
@@ -133,6 +141,7 @@ fn pack_images(
     let config = config(images, workers)?;
     if jit_data::scan::exists(Path::new(&config.path)) {
         let dataset = jit_data::open(&config, size, channels, 0)?.uncached();
+        dataset.describe().iter().for_each(|line| say(line));
         let packed = watched("packed", dataset.len(), |progress| {
             pack::write(&dataset, to, config.worker_threads(), skip_damaged, progress)
         })?;

@@ -18,7 +18,7 @@ use crate::flags::run_options;
 use crate::interrupt;
 use crate::layers::{Layers, Origin};
 use crate::presets::folder_name;
-use crate::terminal::Watch;
+use crate::terminal::{Watch, say};
 
 /// Trains until the run is finished or a signal comes.
 ///
@@ -47,7 +47,11 @@ pub fn run(
         Some(_) => error.into(),
         None => Failure::usage(error).help("give your images with --data DIR"),
     })?;
+    if config.model.num_classes == 0 && dataset.num_classes() > 0 && is_asked(&layers) {
+        dataset = dataset.without_classes();
+    }
     config.model.num_classes = classes(&config, &dataset, &layers)?;
+    dataset.describe().iter().for_each(|line| say(line));
     config.validate().map_err(Failure::usage)?;
     check(comm, &mut dataset, &config)?;
 
@@ -115,6 +119,11 @@ fn folder(args: &TrainArgs) -> PathBuf {
     PathBuf::from("runs").join(name.unwrap_or_else(|| "default".into()))
 }
 
+/// Whether the number of classes was asked for, and not left to the data.
+fn is_asked(layers: &Layers<'_>) -> bool {
+    matches!(layers.origin("model.num_classes"), Some(Origin::File(_) | Origin::Flag(_)))
+}
+
 /// The number of classes is the data's; one that a file or a flag gives must agree.
 fn classes(config: &RunConfig, dataset: &Dataset, layers: &Layers<'_>) -> Outcome<usize> {
     let (have, need) = (config.model.num_classes, dataset.num_classes());
@@ -125,7 +134,8 @@ fn classes(config: &RunConfig, dataset: &Dataset, layers: &Layers<'_>) -> Outcom
                 "{origin} sets model.num_classes = {have}, but the images in `{data}` have {need} \
                  classes"
             );
-            Err(Failure::usage(message).help(format!("leave it out, or set it to {need}")))
+            let help = format!("leave it out, set it to {need}, or to 0 to train without classes");
+            Err(Failure::usage(message).help(help))
         }
         _ => Ok(need),
     }

@@ -107,6 +107,148 @@ fn shards_have_the_labels_of_their_cls_files() {
     assert!(refused(&mixed, "").contains("have `.cls` labels and others have none"));
 }
 
+/// Name, label and class names of the images in a folder with one archive.
+fn labelled(files: &[(&str, Vec<u8>)], key: &str) -> Result<(Vec<String>, Vec<String>), String> {
+    let dir = place(&[("a.tar", tar_of(files))]);
+    let options = ScanOptions { label_key: key.to_owned(), ..ScanOptions::default() };
+    let found = crate::scan::scan_with(dir.path(), &options).map_err(|e| e.to_string())?;
+    let name = |file: &crate::place::FileEntry| {
+        format!("{} {}", file.path.file_name().unwrap().display(), file.label)
+    };
+    assert!(found.strays.is_empty(), "{:?}", found.strays);
+    Ok((found.files.iter().map(name).collect(), found.class_names))
+}
+
+#[test]
+fn labels_go_with_the_pictures_that_share_most_of_their_names() {
+    let cls = |label: &str| label.as_bytes().to_vec();
+    let dotted = [
+        ("img.v1.png", picture(1)),
+        ("img.v1.cls", cls("1")),
+        ("img.v2.png", picture(2)),
+        ("img.v2.cls", cls("0")),
+    ];
+    let (files, _) = labelled(&dotted, "").unwrap();
+    assert_eq!(files, ["img.v1.png 1", "img.v2.png 0"]);
+    // Several pictures of one sample, and folders with the same names in them.
+    let shared = [
+        ("a/0.left.png", picture(1)),
+        ("a/0.right.png", picture(2)),
+        ("a/0.cls", cls("1")),
+        ("b.c/0.png", picture(3)),
+        ("b.c/0.cls", cls("0")),
+        ("a/0.png.cls", cls("3")),
+        ("a/0.png", picture(4)),
+    ];
+    let (files, _) = labelled(&shared, "").unwrap();
+    assert_eq!(files, ["0.left.png 1", "0.png 3", "0.right.png 1", "0.png 0"]);
+    let twice =
+        [("0.png", picture(1)), ("0.cls", cls("1")), ("0.png", picture(2)), ("0.cls", cls("0"))];
+    let message = labelled(&twice, "").unwrap_err();
+    assert!(message.contains("two `0.cls`: each picture needs a key of its own"), "{message}");
+}
+
+#[test]
+fn json_files_tell_classes_where_that_is_asked_for() {
+    let json = |text: &str| text.as_bytes().to_vec();
+    let captions = |a: &str, b: &str| {
+        [
+            ("0.jpg", picture(1)),
+            ("0.json", json(a)),
+            ("0.txt", b"a cat".to_vec()),
+            ("1.jpg", picture(2)),
+            ("1.json", json(b)),
+            ("1.txt", b"a dog".to_vec()),
+        ]
+    };
+    let words = captions(r#"{"label": "dog", "x": 1}"#, r#"{"label": "cat"}"#);
+    let (files, names) = labelled(&words, "label").unwrap();
+    assert_eq!(
+        (files, names),
+        (vec!["0.jpg 1".into(), "1.jpg 0".into()], vec!["cat".into(), "dog".into()])
+    );
+    let (files, names) = labelled(&captions(r#"{"y": 2}"#, r#"{"y": 0}"#), "y").unwrap();
+    assert_eq!((files, names.len()), (vec!["0.jpg 2".into(), "1.jpg 0".into()], 3));
+    // Not asked for, they are passed over.
+    assert_eq!(labelled(&words, "").unwrap().1.len(), 0);
+    let told = |files: &[(&str, Vec<u8>)], key: &str, part: &str| {
+        let message = labelled(files, key).unwrap_err();
+        assert!(message.contains(part), "{message}");
+    };
+    told(&words, "class", "`0.json` has no `class`; it has `label`, `x`");
+    told(&captions(r#"{"y": 1.5}"#, "{}"), "y", "says `y`: 1.5, which is no class");
+    told(&captions(r#"{"y": -1}"#, "{}"), "y", "says `y`: -1");
+    told(&captions("{", "{}"), "y", "`0.json` is no JSON");
+    told(&[("0.png", picture(1))], "y", "has no JSON files beside its pictures");
+}
+
+#[test]
+fn numbered_archives_of_captions_are_shards_and_no_classes() {
+    let shard = || tar_of(&[("0.png", picture(1)), ("0.txt", b"a cat".to_vec())]);
+    let dir = place(&[
+        ("00000.tar", shard()),
+        ("00002.tar", shard()),
+        ("00000.parquet", vec![1]),
+        ("00000_stats.json", vec![1]),
+    ]);
+    let dataset = Dataset::folder(dir.path(), 4, 1).unwrap();
+    assert_eq!((dataset.len(), dataset.num_classes()), (2, 0));
+    assert!(dataset.describe()[2].contains("taken for shards and not for classes"));
+    assert!(dataset.describe()[3].contains("2 files are no pictures"));
+    // With pictures alone and gaps they are classes, as ILSVRC's are.
+    let alone = || tar_of(&[("0.png", picture(1))]);
+    let dir = place(&[("n00.tar", alone()), ("n02.tar", alone())]);
+    assert_eq!(Dataset::folder(dir.path(), 4, 1).unwrap().class_names(), ["n00", "n02"]);
+    let dir = place(&[("train_a.tar", alone()), ("train_b.tar", alone())]);
+    assert_eq!(Dataset::folder(dir.path(), 4, 1).unwrap().num_classes(), 0);
+    let dir = place(&[("cat.tar", shard()), ("dog.tar", shard())]);
+    assert_eq!(Dataset::folder(dir.path(), 4, 1).unwrap().class_names(), ["cat", "dog"]);
+}
+
+#[test]
+fn blank_lines_are_no_names_of_classes() {
+    let shard = tar_of(&[("0.png", picture(1)), ("0.cls", b"1".to_vec())]);
+    let named = |names: &str| {
+        let dir = place(&[("0.tar", shard.clone()), ("classnames.txt", names.into())]);
+        let dataset = Dataset::folder(dir.path(), 4, 1).map_err(|e| e.to_string())?;
+        Ok::<_, String>(dataset.class_names().to_vec())
+    };
+    assert_eq!(named("\u{FEFF}cat\r\ndog\r\n\r\n\n").unwrap(), ["cat", "dog"]);
+    assert!(named("cat\n\ndog\n").unwrap_err().contains("line 2 is blank"));
+}
+
+#[test]
+fn links_within_an_archive_are_what_they_link_to_and_sparse_files_are_told() {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut entry = |kind: tar::EntryType, name: &str, bytes: &[u8], size: u64| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_path(name).unwrap();
+        if kind.is_hard_link() {
+            header.set_link_name(std::str::from_utf8(bytes).unwrap()).unwrap();
+        }
+        header.set_cksum();
+        tar.append(&header, if kind.is_hard_link() { &[] } else { bytes }).unwrap();
+    };
+    let png = picture(5);
+    entry(tar::EntryType::Regular, "cat/a.png", &png, png.len() as u64);
+    entry(tar::EntryType::Link, "dog/b.png", b"cat/a.png", 0);
+    entry(tar::EntryType::Link, "dog/c.png", b"cat/z.png", 0);
+    // The records that newer versions of tar put in front of a sparse file.
+    let record = b"22 GNU.sparse.major=1\n";
+    entry(tar::EntryType::XHeader, "x", record, record.len() as u64);
+    entry(tar::EntryType::Regular, "GNUSparseFile.7/d.png", b"1\n0\n", 4);
+    let dir = place(&[("x.tar", tar.into_inner().unwrap())]);
+    let found = file(&dir.path().join("x.tar")).unwrap();
+    let names: Vec<_> = found.files.iter().map(|f| f.path.to_str().unwrap()).collect();
+    assert_eq!((names, found.class_names.len()), (vec!["cat/a.png", "dog/b.png"], 2));
+    assert_eq!(found.files[1].raster(dir.path()).unwrap().data()[0], 5);
+    let strays: Vec<String> = found.strays.iter().map(ToString::to_string).collect();
+    assert!(strays[0].contains("`GNUSparseFile.7/d.png`: a sparse file"), "{strays:?}");
+    assert!(strays[1].contains("`dog/c.png`: a link to `cat/z.png`, which is not in it"));
+}
+
 #[test]
 fn an_archive_of_folders_has_classes_and_one_of_pictures_none() {
     let folders = tar_of(&[("./dog/b.png", picture(2)), ("./cat/a.png", picture(1))]);
@@ -127,9 +269,10 @@ fn what_is_no_picture_is_told_by_name() {
     let dir = place(&[("photos.tar", bytes)]);
     let mut dataset = Dataset::folder(&dir.path().join("photos.tar"), 4, 1).unwrap();
     let message = dataset.check(false, 1, &|_, _| {}).unwrap_err().to_string();
-    assert!(message.contains("`b.png`: not a PNG") && message.contains("`c.txt`"), "{message}");
+    assert!(message.contains("`b.png`: not a PNG") && !message.contains("c.txt"), "{message}");
+    assert!(dataset.describe()[2].contains("1 file is no picture by its name"));
     let mut dataset = Dataset::folder(&dir.path().join("photos.tar"), 4, 1).unwrap();
-    assert_eq!(dataset.check(true, 2, &|_, _| {}).unwrap().len(), 2);
+    assert_eq!(dataset.check(true, 2, &|_, _| {}).unwrap().len(), 1);
     assert_eq!(dataset.len(), 1);
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -22,8 +23,7 @@ impl Dataset {
     /// With `skip` the unusable files are left out and returned; image ids close the gaps.
     ///
     /// # Errors
-    /// [`DataError::Damaged`] with every unusable file, unless `skip` is set;
-    /// [`DataError::Empty`] if none is left.
+    /// [`DataError::Damaged`] with every unusable file, unless `skip` is set and some are left.
     pub fn check(
         &mut self,
         skip: bool,
@@ -81,7 +81,7 @@ impl Dataset {
     /// the gaps. The same damage leaves the same data set everywhere.
     ///
     /// # Errors
-    /// [`DataError::Empty`] if none is left.
+    /// [`DataError::Damaged`] if none is left.
     pub fn leave_out(&mut self, damage: &Damage) -> Result<Vec<DamagedFile>, DataError> {
         let unusable = self.unusable(damage);
         let Source::Folder { root, files, strays, .. } = &mut self.source else {
@@ -91,7 +91,7 @@ impl Dataset {
         let mut ids = 0..;
         files.retain(|_| ids.next().is_some_and(|i| !damage.contains_key(&i)));
         if files.is_empty() {
-            return Err(DataError::Empty { root: root.clone() });
+            return Err(none_left(root.clone(), unusable));
         }
         self.decide_caching();
         Ok(unusable)
@@ -122,6 +122,11 @@ impl Dataset {
             Source::Folder { strays, .. } => strays,
         }
     }
+}
+
+/// That leaving out what is damaged leaves nothing.
+pub(crate) fn none_left(root: PathBuf, files: Vec<DamagedFile>) -> DataError {
+    DataError::Damaged { root, files, mend: "These are all pictures that there are: repair them" }
 }
 
 /// Why an image failed to load. Its path is told beside the reason, so the decoder's part suffices.
@@ -169,16 +174,27 @@ mod tests {
         let root = damaged_photos();
         let mut dataset = Dataset::folder(root.path(), 4, 3).unwrap();
         let message = dataset.check(false, 2, &|_, _| ()).unwrap_err().to_string();
-        for expected in ["3 files", "cat/1.png", "dog/3.png", "dog/notes.txt", "--skip-damaged"] {
+        for expected in ["2 files", "cat/1.png", "dog/3.png", "--skip-damaged"] {
             assert!(message.contains(expected), "{expected} is missing in: {message}");
         }
+        assert!(dataset.describe()[2].contains("`dog/notes.txt`"));
         let mut dataset = Dataset::folder(root.path(), 4, 3).unwrap();
         let skipped = dataset.check(true, 2, &|_, _| ()).unwrap();
         let names: Vec<_> = skipped.iter().map(|s| s.path.to_str().unwrap()).collect();
-        assert_eq!(names, ["cat/1.png", "dog/3.png", "dog/notes.txt"]);
+        assert_eq!(names, ["cat/1.png", "dog/3.png"]);
         assert_eq!(dataset.len(), 3);
         assert_eq!((0..3).map(|i| load(&dataset, i)[0]).collect::<Vec<_>>(), [0, 20, 40]);
         assert_eq!((0..3).map(|i| dataset.label(i)).collect::<Vec<_>>(), [0, 0, 1]);
+    }
+
+    #[test]
+    fn without_classes_all_images_are_of_none() {
+        let root = damaged_photos();
+        let dataset = Dataset::folder(root.path(), 4, 3).unwrap();
+        assert_eq!(dataset.describe()[1], "classes: 2, from their folders");
+        let dataset = dataset.without_classes();
+        assert_eq!((dataset.num_classes(), dataset.label(4)), (0, 0));
+        assert_eq!(dataset.describe()[1], "classes: none, which were not asked for");
     }
 
     #[test]
@@ -219,6 +235,7 @@ mod tests {
         // What was left out is gone.
         told.refuse(&Damage::new()).unwrap();
         let all = (0..3).map(|i| (i, String::new())).collect();
-        assert!(matches!(told.leave_out(&all), Err(DataError::Empty { .. })));
+        let message = told.leave_out(&all).unwrap_err().to_string();
+        assert!(message.contains("3 files") && message.contains("all pictures that there are"));
     }
 }

@@ -116,6 +116,70 @@ fn lists_that_do_not_fit_say_why() {
     assert!(classes(&config).is_err_and(|message| message.contains("have classes already")));
 }
 
+/// The classes of pictures of these names, in order, by a list.
+fn listed(pictures: &[&str], list: &str) -> Result<Vec<String>, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, path) = (dir.path().join("data"), dir.path().join("list.csv"));
+    for name in pictures {
+        let path = data.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, png_bytes(&[1; 24], 6, 4, 1).unwrap()).unwrap();
+    }
+    fs::write(&path, list).unwrap();
+    let mut folder = crate::scan::scan(&data).unwrap();
+    apply(&mut folder, &path).map_err(|error| error.to_string())?;
+    let name = |file: &crate::place::FileEntry| folder.class_names[file.label as usize].clone();
+    Ok(folder.files.iter().map(name).collect())
+}
+
+#[test]
+fn tables_are_read_as_csv() {
+    let four = |list: &str| listed(&["1.png", "2.png", "3.png", "4.png"], list);
+    let multi =
+        "1.png,polar bear\n2.png,polar fox\n3.png,great white shark\n4.png,great grey owl\n";
+    let expected = ["polar bear", "polar fox", "great white shark", "great grey owl"];
+    assert_eq!(four(multi).unwrap(), expected);
+    let animals = ["frog", "truck", "frog", "cat"];
+    let lines = |separator: &str| -> String {
+        (1..5).map(|i| format!("{i}.png{separator}{}\r\n", animals[i - 1])).collect()
+    };
+    for separator in [";", "\t", " ", " , "] {
+        assert_eq!(four(&lines(separator)).unwrap(), animals, "{separator:?}");
+    }
+    assert_eq!(four(&format!("\u{FEFF}{}", lines(","))).unwrap(), animals);
+    assert_eq!(four(&format!("filename,label\n{}\n\n", lines(","))).unwrap(), animals);
+    let quoted = "\"1.png\",\"cat, tabby\"\n\"2.png\",\"say \"\"x\"\"\"\n3.png,a\n4.png,a\n";
+    assert_eq!(four(quoted).unwrap(), ["cat, tabby", "say \"x\"", "a", "a"]);
+    let spaced = listed(&["b.png", "my photo.png"], "my photo.png,dog\nb.png,cat\n");
+    assert_eq!(spaced.unwrap(), ["cat", "dog"]);
+    // Columns by their names; boxes behind a class.
+    let more = "split,path,width,label\nx,1.png,3,a\nx,2.png,3,b\nx,3.png,3,b\nx,4.png,3,c\n";
+    assert_eq!(four(more).unwrap(), ["a", "b", "b", "c"]);
+    let boxes: String = (1..5).map(|i| format!("{i}.png\tn0{i}\t0\t0\t{i}\t9\n")).collect();
+    assert_eq!(four(&boxes).unwrap()[3], "n04");
+
+    let told = |list: &str, part: &str| {
+        let message = four(list).unwrap_err();
+        assert!(message.contains(part), "{message}");
+    };
+    told(&format!("{multi}1.png,cat\n"), "tells `1.png` twice, as `polar bear` and as `cat`");
+    told(&lines("|"), "`1.png|frog` names a picture");
+    told("1.png,a,b,c\n2.png,a,b,c\n", "columns `1.png`, `a`, `b`, `c` are not told apart");
+    told("1.png,a\n2.png,\n3.png,b\n4.png,b\n", "line 2 lacks a name or a class");
+    told("1.png,0\n2.png,-1\n3.png,0\n4.png,0\n", "it has the class -1");
+}
+
+#[test]
+fn names_with_dots_and_folders_are_told_apart() {
+    let dotted = listed(&["img.v1.png", "img.v2.png"], "img.v1 cat\nimg.v2 dog\n").unwrap();
+    assert_eq!(dotted, ["cat", "dog"]);
+    let twins = listed(&["a.gif", "a.png"], "a.gif,x\na.png,y\n").unwrap();
+    assert_eq!(twins, ["x", "y"]);
+    let other = listed(&["a.gif", "a.png"], "train/a.jpg,x\ntest/a.jpg,y\n").unwrap_err();
+    assert!(other.contains("does not tell the class of `a.gif`"), "{other}");
+    assert_eq!(listed(&["a.png"], "train/a.jpg,x\n").unwrap(), ["x"]);
+}
+
 #[test]
 fn classes_get_their_names_from_a_list() {
     let (dir, mut config) = validation();
@@ -134,7 +198,9 @@ fn classes_get_their_names_from_a_list() {
     assert_eq!(whole, ["tench", "English setter", "kit fox"]);
     let twice = named(&format!("{mapping}{SETTER} tench\n")).unwrap();
     assert_eq!(twice, ["tench (n01440764)", "tench (n02100735)", "kit fox"]);
-    assert_eq!(named("a\nb c\nd\n").unwrap(), ["a", "b c", "d"]);
+    assert_eq!(named("\u{FEFF}a\nb c\nd\n\n").unwrap(), ["a", "b c", "d"]);
+    let message = named(&format!("{mapping}{TENCH} cat\n{SETTER} dog\n")).unwrap_err();
+    assert!(message.contains("both `tench` and `cat`"), "{message}");
     let message = named(&mapping).unwrap_err();
     assert!(message.contains("no name for the class `n02100735`"), "{message}");
     assert!(message.contains("2 lines for 3 classes"), "{message}");

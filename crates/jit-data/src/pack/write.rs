@@ -10,7 +10,7 @@ use jit_core::files::{FileError, rename_synced};
 
 use super::header::{HEADER_LEN, Header};
 use super::{Pack, Row, Table, checksum};
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, none_left};
 use crate::error::{DamagedFile, DataError};
 use crate::parallel;
 use crate::place::read_at;
@@ -75,7 +75,7 @@ pub fn write(
         .map(|(i, e)| Row { path: e.path, label: e.label, bytes: e.bytes, record: i as u64 })
         .collect();
     if images.is_empty() {
-        return Err(DataError::Empty { root: manifest.source.into() });
+        return Err(none_left(manifest.source.into(), skipped));
     }
     let count = images.len();
     let table =

@@ -29,10 +29,16 @@ pub struct Leaf {
 /// Types of values, as far as they are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Physical {
+    /// Truth values, a bit each.
+    Boolean,
     /// 32-bit whole numbers.
     Int32,
     /// 64-bit whole numbers.
     Int64,
+    /// 32-bit floats.
+    Float,
+    /// 64-bit floats.
+    Double,
     /// Bytes with their length.
     Bytes,
 }
@@ -222,8 +228,11 @@ fn leaves(schema: &[Element]) -> Result<Vec<Leaf>, Fault> {
             continue;
         }
         leaf.kind = match element.kind {
+            Some(0) => Some(Physical::Boolean),
             Some(1) => Some(Physical::Int32),
             Some(2) => Some(Physical::Int64),
+            Some(4) => Some(Physical::Float),
+            Some(5) => Some(Physical::Double),
             Some(6) => Some(Physical::Bytes),
             _ => None,
         };

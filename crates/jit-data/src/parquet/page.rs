@@ -21,6 +21,8 @@ const MAX_HEADER_BYTES: u64 = 1 << 20;
 pub enum Encoding {
     /// One after the other.
     Plain,
+    /// Truth values as small numbers in runs and packed bits.
+    Runs,
     /// Numbers of a dictionary's entries.
     Dictionary,
 }
@@ -152,6 +154,7 @@ impl Header {
         let encoding = || match self.encoding {
             0 => Ok(Encoding::Plain),
             2 | 8 => Ok(Encoding::Dictionary),
+            3 => Ok(Encoding::Runs),
             5 => Err(unsupported("encoding DELTA_BINARY_PACKED")),
             6 => Err(unsupported("encoding DELTA_LENGTH_BYTE_ARRAY")),
             7 => Err(unsupported("encoding DELTA_BYTE_ARRAY")),

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jit_core::files::FileError;
 
-use super::footer::{Chunk, Codec, Footer, Physical};
+use super::footer::{Chunk, Codec, Footer};
+use super::labels::Labels;
 use super::levels::hybrid;
 use super::page::{Encoding, Page, PageKind, damaged, pages};
 use super::snappy::{self, BLOCK};
@@ -20,6 +21,7 @@ use super::{Columns, Fault};
 use crate::decode::{DecodeError, MAX_FILE_BYTES};
 use crate::error::DataError;
 use crate::place::read_at;
+use crate::scan::ScanOptions;
 
 /// Pages that are kept decoded, in bytes, of all files of a data set together.
 const KEPT_BYTES: usize = 128 << 20;
@@ -71,29 +73,26 @@ enum Access {
 }
 
 /// Where a value starts in its page, and how long it is.
-type Span = (u32, u32);
+pub(super) type Span = (u32, u32);
 
 impl Table {
-    /// Reads the metadata and the labels of a file, which are empty without a column of labels.
+    /// Reads the metadata and the labels of a file.
     ///
     /// # Errors
     /// [`DataError::Archive`] saying what is wrong with it.
     pub(super) fn open(
         path: &Path,
         kept: &Arc<Kept>,
-    ) -> Result<(Self, Vec<i64>, Columns), DataError> {
+        options: &ScanOptions,
+    ) -> Result<(Self, Labels, Columns), DataError> {
         let mut file = File::open(path).map_err(FileError::at("open", path))?;
         let mut read = || -> Result<_, Fault> {
             let footer = Footer::read(&mut file)?;
-            let columns = Columns::choose(&footer)?;
-            let mut labels = Vec::new();
-            if let Some(column) = columns.label {
-                for (i, group) in footer.groups.iter().enumerate() {
-                    let (leaf, chunk) = (&footer.leaves[column], &group.chunks[column]);
-                    let numbers = numbers(&mut file, chunk, group.rows, leaf.max_def, leaf.kind);
-                    labels.extend(numbers.map_err(|fault| fault.of(&leaf.path.join("."), i))?);
-                }
-            }
+            let columns = Columns::choose(&footer, options)?;
+            let labels = match columns.label {
+                Some(column) => Labels::read(&mut file, &footer, column)?,
+                None => Labels::None,
+            };
             Ok((footer, columns, labels))
         };
         let (footer, columns, labels) = read().map_err(|fault| fault.at(path))?;
@@ -237,6 +236,7 @@ impl Table {
                             spans(&plain, start, count)?.into_iter().map(value).collect()
                         }
                         Encoding::Dictionary => entries(&plain, start, count, &dictionary)?,
+                        Encoding::Runs => return Err(damaged()),
                     };
                     let mut values = values.into_iter();
                     index
@@ -254,7 +254,7 @@ impl Table {
 }
 
 /// Where `count` values lie that are written one after the other from `start` on.
-fn spans(plain: &[u8], start: usize, count: usize) -> Result<Vec<Span>, Fault> {
+pub(super) fn spans(plain: &[u8], start: usize, count: usize) -> Result<Vec<Span>, Fault> {
     let mut at = start;
     let mut spans = Vec::with_capacity(count.min(plain.len() / 4));
     for _ in 0..count {
@@ -268,7 +268,7 @@ fn spans(plain: &[u8], start: usize, count: usize) -> Result<Vec<Span>, Fault> {
 }
 
 /// The dictionary's entries that `count` numbers from `start` on stand for.
-fn entries<T: Copy>(
+pub(super) fn entries<T: Copy>(
     plain: &[u8],
     start: usize,
     count: usize,
@@ -281,46 +281,6 @@ fn entries<T: Copy>(
     let numbers = hybrid(rest, u32::from(width), count)?;
     let entry = |n: u32| dictionary.get(n as usize).copied().ok_or_else(damaged);
     numbers.into_iter().map(entry).collect()
-}
-
-/// The whole numbers of a chunk, none of which may be absent.
-fn numbers(
-    file: &mut File,
-    chunk: &Chunk,
-    rows: u64,
-    max_def: u32,
-    kind: Option<Physical>,
-) -> Result<Vec<i64>, Fault> {
-    let plain_numbers = |bytes: &[u8], count: usize| -> Result<Vec<i64>, Fault> {
-        let width = if kind == Some(Physical::Int32) { 4 } else { 8 };
-        let needed = count.checked_mul(width).and_then(|n| bytes.get(..n)).ok_or_else(damaged)?;
-        let number = |bytes: &[u8]| match *bytes {
-            [a, b, c, d] => i64::from(i32::from_le_bytes([a, b, c, d])),
-            _ => bytes.try_into().map_or(0, i64::from_le_bytes),
-        };
-        Ok(needed.chunks_exact(width).map(number).collect())
-    };
-    let mut dictionary = Vec::new();
-    let mut out = Vec::new();
-    for page in pages(file, chunk, rows)? {
-        let plain = page.decompress(page.stored(file)?)?;
-        match page.kind {
-            PageKind::Dictionary => dictionary = plain_numbers(&plain, page.values)?,
-            PageKind::Data(encoding) => {
-                let (present, start) = page.present(&plain, max_def)?;
-                if let Some(row) = present.iter().position(|present| !present) {
-                    return Err(Fault::new(format!("it has no value in row {row}")));
-                }
-                out.extend(match encoding {
-                    Encoding::Plain => {
-                        plain_numbers(plain.get(start..).unwrap_or_default(), present.len())?
-                    }
-                    Encoding::Dictionary => entries(&plain, start, present.len(), &dictionary)?,
-                });
-            }
-        }
-    }
-    Ok(out)
 }
 
 /// A page: its file, its row group, its number therein.

@@ -49,9 +49,85 @@ fn files_of_every_kind_give_their_pictures_and_classes() {
     assert_eq!(shades(&repeated), [10, 10, 11, 10, 11, 11, 10]);
 }
 
+/// The class of each row by name, and what is told of them.
+fn classes(path: &Path, label: &str, image: &str) -> Result<(Vec<String>, String), String> {
+    let options = ScanOptions {
+        label_column: label.to_owned(),
+        image_column: image.to_owned(),
+        ..ScanOptions::default()
+    };
+    let found = crate::scan::scan_with(path, &options).map_err(|error| error.to_string())?;
+    let name = |file: &FileEntry| found.class_names.get(file.label as usize).cloned();
+    let names = found.files.iter().filter_map(name).collect();
+    Ok((names, format!("{} {}", found.classes_from, found.notes.join(" "))))
+}
+
+#[test]
+fn classes_of_every_type_are_classes_or_told() {
+    let of = |name: &str| classes(&path(name), "", "").unwrap();
+    for name in ["words", "words_plain"] {
+        assert_eq!(of(name).0, ["owl", "cat", "dog", "dog", "owl", "cat", "cat"], "{name}");
+        assert_eq!(open(&path(name)).unwrap().class_names(), ["cat", "dog", "owl"]);
+    }
+    for name in ["truths", "truths_v2"] {
+        assert_eq!(labels(&open(&path(name)).unwrap()), [1, 0, 1, 1, 0, 0, 1], "{name}");
+        assert_eq!(open(&path(name)).unwrap().class_names(), ["false", "true"]);
+    }
+    for name in ["whole", "whole_f32"] {
+        assert_eq!(labels(&open(&path(name)).unwrap()), [2, 0, 1, 1, 2, 0, 0], "{name}");
+    }
+    assert_eq!(of("more").0, ["2", "0", "1", "1", "2", "0", "0"]);
+    assert_eq!(of("more").1, "column `Category` ");
+    let (names, told) = of("parts");
+    assert!(names.is_empty() && told.contains("`label` is not taken for classes: it holds 0.5"));
+    let (names, told) = of("lists");
+    assert!(names.is_empty() && told.contains("holds no single values"), "{told}");
+}
+
+#[test]
+fn columns_that_are_asked_for_are_taken() {
+    let shade = |column: &str| {
+        let config = crate::DataConfig {
+            path: path("more").display().to_string(),
+            image_column: column.to_owned(),
+            label_column: "sex".to_owned(),
+            ..crate::DataConfig::default()
+        };
+        let dataset = crate::open(&config, 4, 1, 0).unwrap();
+        (shades(&dataset)[0], dataset.class_names().to_vec())
+    };
+    let sex = ["cat", "dog", "owl"].map(str::to_owned).to_vec();
+    assert_eq!((shade("pic"), shade("image.bytes")), ((10, sex.clone()), (50, sex)));
+    let told = |name: &str, label: &str, image: &str, part: &str| {
+        let message = classes(&path(name), label, image).unwrap_err();
+        assert!(message.contains(part), "{message}");
+    };
+    told("more", "breed", "", "no column `breed` of classes among `pic.bytes`, `pic.path`");
+    told("more", "", "sexes", "no column `sexes` of pictures");
+    told("parts", "label", "", "column `label` holds no classes: it holds 0.5");
+    told("lists", "label", "", "no column `label` of classes");
+}
+
+#[test]
+fn words_of_all_shards_are_numbered_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |from: &str, to: &str| fs::copy(path(from), dir.path().join(to)).unwrap();
+    place("truths", "0.parquet");
+    place("words", "1.parquet");
+    let dataset = open(dir.path()).unwrap();
+    assert_eq!(dataset.class_names(), ["cat", "dog", "false", "owl", "true"]);
+    assert_eq!(labels(&dataset), [4, 2, 4, 4, 2, 2, 4, 3, 0, 1, 1, 3, 0, 0]);
+    place("gzip_flat", "2.parquet");
+    assert!(message(dir.path()).contains("classes are not those of"));
+    fs::remove_file(dir.path().join("2.parquet")).unwrap();
+    place("whole", "2.parquet");
+    assert!(message(dir.path()).contains("classes are not those of"));
+}
+
 #[test]
 fn pictures_in_the_middle_of_large_pages_are_whole() {
-    let (table, ..) = Table::open(&path("blocks"), &Arc::default()).unwrap();
+    let (table, ..) =
+        Table::open(&path("blocks"), &Arc::default(), &ScanOptions::default()).unwrap();
     let first = table.image(0).unwrap();
     assert_eq!((first.len(), &first[..2]), (69_366, &b"BM"[..]));
     for row in [3, 1, 2, 0] {
@@ -82,6 +158,8 @@ fn shards_are_one_data_set_and_splits_are_kept_apart() {
     fs::create_dir_all(&data).unwrap();
     let place = |from: &str, to: &str| fs::copy(path(from), data.join(to)).unwrap();
     place("hub", "train-00000-of-00002.parquet");
+    assert!(message(&data).contains("lacks `train-00001-of-00002.parquet`, and has 1 of 2 shards"));
+    assert_eq!(open(&data.join("train-00000*.parquet")).unwrap().len(), 7);
     place("repeated", "train-00001-of-00002.parquet");
     place("hub", "validation-00000-of-00001.parquet");
     fs::write(dir.path().join("repo/README.md"), "# Data").unwrap();
@@ -92,9 +170,10 @@ fn shards_are_one_data_set_and_splits_are_kept_apart() {
     let validation = open(&data.join("validation-*.parquet")).unwrap();
     assert_eq!((validation.len(), validation.num_classes()), (7, 3));
     assert!(message(&data.join("test-*.parquet")).contains("no Parquet files"));
-    place("gzip_flat", "train-00002-of-00002.parquet");
+    fs::remove_file(data.join("train-00001-of-00002.parquet")).unwrap();
+    place("gzip_flat", "train-00001-of-00002.parquet");
     let message = message(&data);
-    assert!(message.contains("train-00002-of") && message.contains("classes are not those of"));
+    assert!(message.contains("train-00001-of") && message.contains("classes are not those of"));
 }
 
 #[test]
@@ -137,7 +216,10 @@ proptest! {
     /// Damage is an error or other pictures, and never a panic or a huge allocation.
     #[test]
     fn no_damage_takes_the_program_down(
-        name in prop::sample::select(vec!["hub", "plain", "zstd_v2", "gzip_flat", "repeated", "gap"]),
+        name in prop::sample::select(vec![
+            "hub", "plain", "zstd_v2", "gzip_flat", "repeated", "gap", "words", "words_plain",
+            "truths", "truths_v2", "whole",
+        ]),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         tail in any::<bool>(),
     ) {

@@ -67,3 +67,18 @@ write("unlabelled", {"image": images(2), "label": [-1, -1]}, TYPES, HUB)
 write("beyond", {"image": images(2), "label": [0, 3]}, TYPES, HUB)
 write("brotli", {"image": images(2), "label": [0, 1]}, TYPES, HUB, compression="brotli")
 write("table", {"x": [1.0, 2.0], "y": ["a", "b"]}, [pa.float64(), pa.string()])
+# Classes that are no numbers, or called otherwise.
+WORDS = ["owl", "cat", "dog", "dog", "owl", "cat", "cat"]
+for name, values, kind, options in [
+    ("words", WORDS, pa.string(), {}),
+    ("words_plain", WORDS, pa.string(), {"use_dictionary": False, "compression": "zstd"}),
+    ("truths", [True, False, True, True, False, False, True], pa.bool_(), {}),
+    ("truths_v2", [True, False, True, True, False, False, True], pa.bool_(), {"data_page_version": "2.0"}),
+    ("whole", [float(n) for n in LABELS], pa.float64(), {}),
+    ("whole_f32", [float(n) for n in LABELS], pa.float32(), {"use_dictionary": False}),
+    ("parts", [0.5] * 7, pa.float32(), {}),
+    ("lists", [[n] for n in LABELS], pa.list_(pa.int64()), {}),
+]:
+    write(name, {"image": images(7), "label": values}, [STRUCT, kind], **options)
+more = {"pic": images(7), "image": images(7, range(50, 57)), "Category": LABELS, "sex": WORDS}
+write("more", more, [STRUCT, STRUCT, pa.int32(), pa.string()])
