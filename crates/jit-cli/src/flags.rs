@@ -26,9 +26,10 @@ const fn flag(long: &'static str, path: &'static str) -> Flag {
     Flag { long, path }
 }
 
-const DRAWING: [Flag; 5] = [
+const DRAWING: [Flag; 6] = [
     flag("steps", "sample.steps"),
     flag("method", "sample.method"),
+    flag("grid", "sample.grid"),
     flag("cfg", "sample.cfg_scale"),
     flag("interval", "sample.cfg_interval"),
     flag("precision", "train.precision"),

@@ -345,11 +345,15 @@ fn draw<D: Device>(
         return Err(Failure::new(format!("stopped after {done} images")));
     }
     let sample = &model.config.sample;
-    let method = serde_json::to_value(sample.method)?;
+    let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_string();
+    let grid = match sample.grid {
+        TimeGrid::Uniform => "steps".to_string(),
+        grid => format!("{} steps", name(serde_json::to_value(grid)?)),
+    };
     let described = format!(
-        "{}{fused} ({}, {} steps, guidance {} on [{}, {}])",
+        "{}{fused} ({}, {} {grid}, guidance {} on [{}, {}])",
         model.path.display(),
-        method.as_str().unwrap_or_default(),
+        name(serde_json::to_value(sample.method)?),
         sample.steps,
         sample.cfg_scale,
         sample.cfg_interval[0],
