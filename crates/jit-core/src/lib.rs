@@ -11,5 +11,6 @@ pub mod output;
 pub mod rng;
 pub mod suggest;
 pub mod text;
+pub mod threads;
 
 pub use hex::hex;

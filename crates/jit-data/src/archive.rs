@@ -83,7 +83,7 @@ fn beside(root: &Path, name: &Path) -> DataError {
 
 fn class_names(path: &Path) -> Result<Vec<String>, DataError> {
     let mut text = String::new();
-    let file = File::open(path).map_err(FileError::at("open", path))?;
+    let file = jit_core::input::open(path)?;
     let read = file.take(MAX_NAMES_BYTES).read_to_string(&mut text);
     read.map_err(FileError::at("read", path))?;
     Ok(text.lines().map(|line| line.trim().to_owned()).collect())
@@ -182,7 +182,7 @@ impl Found {
     /// The regular files in `range` of an archive, hidden ones left out.
     fn members(&mut self, archive: &Path, range: Range) -> Result<Vec<Member>, DataError> {
         let damaged = |reason: String| DataError::Archive { path: archive.to_path_buf(), reason };
-        let file = File::open(archive).map_err(FileError::at("open", archive))?;
+        let file = jit_core::input::open(archive)?;
         let mut tar = Archive::new(Window { file, range, at: 0 });
         let mut members = Vec::new();
         let mut last: Option<PathBuf> = None;

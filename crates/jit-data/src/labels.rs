@@ -14,7 +14,6 @@
 mod devkit;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -186,7 +185,7 @@ pub fn rename(folder: &mut Folder, path: &Path) -> Result<(), DataError> {
 
 fn text(path: &Path) -> Result<String, DataError> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(FileError::at("open", path))?;
+    let file = jit_core::input::open(path)?;
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(FileError::at("read", path))?;
     String::from_utf8(bytes).map_err(|_| {
         let reason = "it is no text: expected a list of classes".to_owned();

@@ -14,7 +14,6 @@
 mod header;
 mod write;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -82,7 +81,7 @@ impl Pack {
 
     fn open(path: &Path) -> Result<(Self, Table), DataError> {
         let damaged = |reason: String| DataError::Archive { path: path.to_path_buf(), reason };
-        let file = File::open(path).map_err(FileError::at("open", path))?;
+        let file = jit_core::input::open(path)?;
         let length = file.metadata().map_err(FileError::at("read", path))?.len();
         if length < HEADER_LEN {
             return Err(damaged("it is no pack: it is too short".into()));

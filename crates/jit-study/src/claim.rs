@@ -2,11 +2,13 @@
 //! processes, and machines that share a file system with locks, can work on one study.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::OpenOptions;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use jit_core::files::FileError;
+use jit_core::lock::Lock;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now;
@@ -22,7 +24,7 @@ const MAX_BYTES: u64 = 4096;
 pub struct Claim {
     /// When anyone first worked on the run.
     pub started: String,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// Who holds a run.
@@ -69,11 +71,9 @@ pub fn claim(dir: &Path) -> Result<Result<Claim, Holder>, FileError> {
         true => serde_json::from_str(&text).unwrap_or_default(),
         false => Holder::default(),
     };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(Err(before)),
-        Err(TryLockError::Error(error)) => return Err(FileError::at("lock", &path)(error)),
-    }
+    // Who finds a run held comes back to it: no patience here.
+    let lock = Lock::of(file, Duration::ZERO).map_err(FileError::at("lock", &path))?;
+    let Some(mut file) = lock else { return Ok(Err(before)) };
     let since = now();
     let started = if before.started.is_empty() { since.clone() } else { before.started };
     let process = std::process::id();

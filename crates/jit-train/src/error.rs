@@ -144,6 +144,20 @@ pub enum TrainError {
         /// Whether blocks are computed again in the backward pass already.
         checkpoints: bool,
     },
+    /// The machine's memory does not hold a micro-batch.
+    #[error("{}", describe_room(*.batch, *.needed, *.available, *.fits, *.checkpoints))]
+    NoRoom {
+        /// Images of the micro-batch.
+        batch: usize,
+        /// Bytes that a step on it needs at least.
+        needed: u64,
+        /// Bytes that this process can still have.
+        available: u64,
+        /// The micro-batch that would fit, if any does.
+        fits: Option<usize>,
+        /// Whether blocks are computed again in the backward pass already.
+        checkpoints: bool,
+    },
     /// The device failed.
     #[error("the device failed: {reason}")]
     Device {
@@ -158,6 +172,44 @@ pub enum TrainError {
     FeedEnded,
 }
 
+fn size(bytes: u64) -> String {
+    match bytes as f64 / f64::from(1 << 30) {
+        gib if gib < 1.0 => format!("{:.1} MiB", gib * 1024.0),
+        gib => format!("{gib:.2} GiB"),
+    }
+}
+
+fn micro_batch(batch: usize) -> String {
+    let images = if batch == 1 { "1 image".into() } else { format!("{batch} images") };
+    format!("a micro-batch of {images}")
+}
+
+fn describe_room(
+    batch: usize,
+    needed: u64,
+    available: u64,
+    fits: Option<usize>,
+    checkpoints: bool,
+) -> String {
+    let mut text = format!(
+        "training with {} needs {} of memory, and this process can have {}. ",
+        micro_batch(batch),
+        size(needed),
+        size(available)
+    );
+    let _ = match fits {
+        Some(fits) => write!(
+            text,
+            "--set train.batch_size={fits} would fit, with the same result to rounding"
+        ),
+        None => write!(text, "Not even one image fits: choose a smaller model or a larger machine"),
+    };
+    if !checkpoints {
+        text.push_str("; train.checkpoint_blocks=true makes room for more");
+    }
+    text
+}
+
 fn describe_memory(
     batch: usize,
     needed: u64,
@@ -165,13 +217,8 @@ fn describe_memory(
     fits: Option<usize>,
     checkpoints: bool,
 ) -> String {
-    let size = |bytes: u64| match bytes as f64 / f64::from(1 << 30) {
-        gib if gib < 1.0 => format!("{:.1} MiB", gib * 1024.0),
-        gib => format!("{gib:.2} GiB"),
-    };
-    let images = if batch == 1 { "1 image".into() } else { format!("{batch} images") };
     let mut text =
-        format!("the device is out of memory: a micro-batch of {images} needs {}", size(needed));
+        format!("the device is out of memory: {} needs {}", micro_batch(batch), size(needed));
     let _ = match limit {
         Some(limit) => write!(text, ", and it holds {}. ", size(limit)),
         None => write!(text, ". "),

@@ -9,11 +9,12 @@
 //! checkpoints/   see `checkpoint`
 //! ```
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jit_core::files::{FileError, write_bytes_atomic};
+use jit_core::lock::{Lock, PATIENCE};
 use jit_data::Dataset;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +46,7 @@ pub struct Run {
     /// That checkpoint. Of several processes the first alone has it.
     pub resume: Option<Checkpoint>,
     /// Held by the process that writes.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 /// What the process that opens the folder tells the others.
@@ -177,14 +178,11 @@ impl Run {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, TrainError> {
+fn lock(dir: &Path) -> Result<Lock, TrainError> {
     let path = dir.join(".lock");
     let file = File::create(&path).map_err(FileError::at("create", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(TrainError::Locked { dir: dir.into() }),
-        Err(TryLockError::Error(error)) => Err(FileError::at("lock", &path)(error).into()),
-    }
+    let lock = Lock::of(file, PATIENCE).map_err(FileError::at("lock", &path))?;
+    lock.ok_or_else(|| TrainError::Locked { dir: dir.into() })
 }
 
 /// Refuses what would make the continued run another than the one that was started.

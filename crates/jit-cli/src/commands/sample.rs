@@ -15,6 +15,7 @@ use crate::cli::SampleArgs;
 use crate::device::{DeviceName, on_device};
 use crate::drawing::Drawer;
 use crate::failure::{Failure, Outcome};
+use crate::places::wrote;
 use crate::source::{self, Source};
 use crate::terminal::Progress;
 use crate::{fusion, interrupt};
@@ -65,18 +66,18 @@ pub fn run(
     let default = none.then(|| Path::new("samples.png"));
     if let Some(path) = args.out.as_deref().or(default) {
         sheet(&drawn.images, model, columns).save(path)?;
-        writeln!(out, "{}", path.display())?;
+        wrote(out, path)?;
     }
     if let Some(dir) = &args.folder {
-        writeln!(out, "{}", dir.display())?;
+        wrote(out, dir)?;
     }
     if let Some(path) = &args.npz {
         save_npz(path, &drawn.images, &labels, model)?;
-        writeln!(out, "{}", path.display())?;
+        wrote(out, path)?;
     }
     if let Some(path) = &args.trajectory {
         sheet(&drawn.trajectory, model, source.config.sample.steps).save(path)?;
-        writeln!(out, "{}", path.display())?;
+        wrote(out, path)?;
     }
     Ok(())
 }

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jit_core::input::{self, MAX_CONFIG};
+use jit_core::text::Show;
 use jit_data::Dataset;
 use jit_data::dataset::Damage;
 use jit_train::communicator::{self, CommunicationError};
@@ -63,12 +65,12 @@ pub fn run(
         Ending::Finished { step } => {
             let already = watch.plan().is_some_and(|plan| plan.first_step >= plan.total_steps);
             let done = if already { "was finished already" } else { "finished" };
-            writeln!(out, "the run in {} {done} after {step} steps", dir.display())?;
+            writeln!(out, "the run in {} {done} after {step} steps", dir.shown())?;
             let samples = dir.join("samples.png");
             if samples.exists() {
-                writeln!(out, "samples: {}", samples.display())?;
+                writeln!(out, "samples: {}", samples.shown())?;
             }
-            writeln!(out, "more:    jit sample --checkpoint {}", dir.display())?;
+            writeln!(out, "more:    jit sample --checkpoint {}", dir.shown())?;
         }
         Ending::Stopped { step } => {
             writeln!(out, "stopped after step {step}; the same command continues")?;
@@ -81,7 +83,7 @@ pub fn run(
 /// machine.
 fn precision(comm: &dyn Communicator, dir: &Path, config: &RunConfig) -> Outcome<PrecisionChoice> {
     let recorded = || {
-        let text = std::fs::read_to_string(dir.join("config.toml")).ok()?;
+        let text = input::read_text(&dir.join("config.toml"), MAX_CONFIG).ok()?;
         Some(RunConfig::from_toml(&text).ok()?.train.precision)
     };
     let here = match config.train.precision {

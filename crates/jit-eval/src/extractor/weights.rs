@@ -1,7 +1,6 @@
 //! Where an extractor's weights come from, and that they are the ones meant.
 
 use std::env;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -112,7 +111,7 @@ impl Published {
 /// # Errors
 /// When the file cannot be read.
 pub fn sha256(path: &Path) -> Result<String, FileError> {
-    let mut file = File::open(path).map_err(FileError::at("open", path))?;
+    let mut file = jit_core::input::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {

@@ -142,7 +142,7 @@ impl File {
     /// [`WeightsError`] when the file cannot be read, is of another kind, or its header, directory
     /// or pickle is damaged.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let file = std::fs::File::open(path).map_err(FileError::at("open", path))?;
+        let file = jit_core::input::open(path)?;
         let len = file.metadata().map_err(FileError::at("read", path))?.len();
         let mut first = Vec::new();
         file.take(9).read_to_end(&mut first).map_err(FileError::at("read", path))?;
