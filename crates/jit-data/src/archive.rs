@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jit_core::files::FileError;
+use jit_core::text::Show;
 use tar::{Archive, EntryType};
 
 use crate::error::{DamagedFile, DataError};
@@ -76,7 +77,7 @@ pub fn directory(root: &Path, names: Vec<PathBuf>) -> Result<Option<Folder>, Dat
 fn beside(root: &Path, name: &Path) -> DataError {
     let reason = format!(
         "it holds tar archives and, beside them, `{}`: expected archives alone, and `{CLASS_NAMES}`",
-        name.display()
+        name.shown()
     );
     DataError::Archive { path: root.to_path_buf(), reason }
 }
@@ -190,7 +191,7 @@ impl Found {
         let at = |last: &Option<PathBuf>| match last {
             None => damaged("it is no tar archive".into()),
             Some(name) => {
-                let name = name.display();
+                let name = name.shown();
                 damaged(format!("the header after `{name}` is damaged: copy it anew"))
             }
         };
@@ -200,7 +201,7 @@ impl Found {
             let name: PathBuf = name.strip_prefix("./").map_or(name.clone(), Path::to_path_buf);
             let (start, length) = (entry.raw_file_position(), entry.size());
             if start.checked_add(length).is_none_or(|end| end > range.length) {
-                let reason = format!("it ends in the middle of `{}`: copy it anew", name.display());
+                let reason = format!("it ends in the middle of `{}`: copy it anew", name.shown());
                 return Err(damaged(reason));
             }
             last = Some(name.clone());
@@ -275,7 +276,7 @@ fn labels(archive: &Path, members: &[Member]) -> Result<HashMap<PathBuf, u32>, D
         let text = String::from_utf8_lossy(&bytes);
         let label = text.trim().parse::<u32>().ok().filter(|label| *label < MAX_CLASSES);
         let Some(label) = label else {
-            let name = member.name.display();
+            let name = member.name.shown();
             let reason = format!("`{name}` holds no number of a class: {:?}", text.trim());
             return Err(DataError::Archive { path: archive.to_path_buf(), reason });
         };

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jit_core::files::FileError;
+use jit_core::text::Show;
 use jit_kernels::map::Map;
 use serde::{Deserialize, Serialize};
 
@@ -145,7 +146,7 @@ impl Pack {
             path: self.path.clone(),
             reason: format!(
                 "record {record} (`{}`) is damaged, its checksum differs: copy or pack it anew",
-                name.display()
+                name.shown()
             ),
         })
     }

@@ -24,6 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jit_core::text::Show;
 use serde_json::Value as Json;
 
 use crate::error::DataError;
@@ -84,7 +85,7 @@ pub fn scan(root: &Path, paths: &[PathBuf]) -> Result<Folder, DataError> {
             first.names != columns.names || first.label_name != columns.label_name
         };
         if let Some((before, _)) = first.as_ref().filter(|(_, first)| differs(first)) {
-            let reason = format!("its classes are not those of `{}`", before.display());
+            let reason = format!("its classes are not those of `{}`", before.shown());
             return Err(DataError::Archive { path: path.clone(), reason });
         }
         let classes = columns.names.as_ref().map_or(MAX_CLASSES, |names| names.len() as i64);

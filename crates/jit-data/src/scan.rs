@@ -7,6 +7,7 @@ use crate::error::DataError;
 use crate::folder::{self, Folder};
 use crate::pack::{self, Pack};
 use crate::parquet;
+use jit_core::text::Show;
 
 /// The split that a folder of several is taken for.
 const TRAIN: &str = "train";
@@ -41,7 +42,7 @@ fn directory(root: &Path) -> Result<Folder, DataError> {
     if found.is_empty() && names.iter().any(|name| name.as_os_str() == "data") && data.is_dir() {
         found = of_kind(&data, &folder::names(&data)?, parquet::EXTENSION);
     } else if let Some(name) = names.iter().find(|n| !found.is_empty() && folder::is_picture(n)) {
-        let reason = format!("it holds Parquet files and, beside them, `{}`", name.display());
+        let reason = format!("it holds Parquet files and, beside them, `{}`", name.shown());
         return Err(DataError::Archive { path: root.to_path_buf(), reason });
     }
     if !found.is_empty() {
@@ -73,7 +74,7 @@ fn split(root: &Path, files: Vec<PathBuf>) -> Result<Vec<PathBuf>, DataError> {
         "it holds the splits `{}` and none called `{TRAIN}`: choose one with a pattern such as \
          `{}/{}*.parquet`",
         splits.join("`, `"),
-        root.display(),
+        root.shown(),
         splits[0]
     );
     Err(DataError::Archive { path: root.to_path_buf(), reason })

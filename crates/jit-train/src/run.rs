@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use jit_core::files::{FileError, write_bytes_atomic};
 use jit_core::lock::{Lock, PATIENCE};
+use jit_core::text::Show;
 use jit_data::Dataset;
 use serde::{Deserialize, Serialize};
 
@@ -107,7 +108,7 @@ impl Run {
             observer.warning(&format!(
                 "{reason}; the checkpoint was set aside as `{}` and training goes on from an \
                  older one",
-                aside.display()
+                aside.shown()
             ));
         }
         for dir in [dir, &checkpoints, &dir.join("samples")] {

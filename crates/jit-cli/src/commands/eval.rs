@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use jit_core::text::Show;
 use jit_data::digits;
 use jit_eval::extractor::Images;
 use jit_eval::source::{Chunk, HELD_OUT_DIGITS, rgb_of_planes};
@@ -393,7 +394,7 @@ fn draw<D: Device>(
     let method = serde_json::to_value(sample.method)?;
     let described = format!(
         "{}{fused} ({}, {} steps, guidance {} on [{}, {}])",
-        model.path.display(),
+        model.path.shown(),
         method.as_str().unwrap_or_default(),
         sample.steps,
         sample.cfg_scale,

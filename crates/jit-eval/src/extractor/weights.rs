@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use jit_core::files::FileError;
+use jit_core::text::Show;
 use jit_model::weights;
 use sha2::{Digest, Sha256};
 
@@ -73,7 +74,7 @@ impl Published {
         if let Some(found) = places.iter().find(|path| path.is_file()) {
             return Ok(found.clone());
         }
-        let folder = |path: &PathBuf| format!("`{}`", path.with_file_name("").display());
+        let folder = |path: &PathBuf| format!("`{}`", path.with_file_name("").shown());
         Err(EvalError::NoWeights {
             file: self.file,
             hash: self.hash,

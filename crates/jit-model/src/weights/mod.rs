@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use jit_core::files::FileError;
 use jit_core::suggest;
+use jit_core::text::Show;
 
 pub use npz::{Npz, NpzWriter, write_npz};
 pub use pickle::Value;
@@ -36,7 +37,7 @@ pub enum WeightsError {
     /// The file is of another kind.
     #[error(
         "`{}` is {found}; weights are read from safetensors files and from `.pth` files that \
-         torch.save wrote", path.display()
+         torch.save wrote", path.shown()
     )]
     UnknownFormat {
         /// The file.
@@ -47,14 +48,14 @@ pub enum WeightsError {
     /// The file was saved by torch before 1.6 or with the old serialisation.
     #[error(
         "`{0}` is in torch's old format, from before version 1.6; save it anew in Python: \
-         `torch.save(torch.load(\"{0}\", map_location=\"cpu\"), \"new.pth\")`", path.display()
+         `torch.save(torch.load(\"{0}\", map_location=\"cpu\"), \"new.pth\")`", path.shown()
     )]
     Legacy {
         /// The file.
         path: PathBuf,
     },
     /// The file contradicts itself.
-    #[error("`{}` is damaged: {what}", path.display())]
+    #[error("`{}` is damaged: {what}", path.shown())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -64,7 +65,7 @@ pub enum WeightsError {
     /// A tensor's elements are of a type that no weights have.
     #[error(
         "tensor `{name}` of `{}` has elements of type {dtype}; \
-         F32, F64, F16, BF16, I64, I32, U8 and Bool can be read", path.display()
+         F32, F64, F16, BF16, I64, I32, U8 and Bool can be read", path.shown()
     )]
     Dtype {
         /// The file.
@@ -75,7 +76,7 @@ pub enum WeightsError {
         dtype: String,
     },
     /// A tensor's description does not fit its data.
-    #[error("tensor `{name}` of `{}`: {what}", path.display())]
+    #[error("tensor `{name}` of `{}`: {what}", path.shown())]
     Tensor {
         /// The file.
         path: PathBuf,
@@ -85,7 +86,7 @@ pub enum WeightsError {
         what: String,
     },
     /// There is no such tensor.
-    #[error("`{}` has no tensor `{name}`{hint}", path.display())]
+    #[error("`{}` has no tensor `{name}`{hint}", path.shown())]
     Missing {
         /// The file.
         path: PathBuf,
@@ -95,7 +96,7 @@ pub enum WeightsError {
         hint: String,
     },
     /// There is no such set of weights.
-    #[error("`{}` has no weights `{which}`{hint}; it has {available}", path.display())]
+    #[error("`{}` has no weights `{which}`{hint}; it has {available}", path.shown())]
     UnknownSet {
         /// The file.
         path: PathBuf,

@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use jit_core::files::FileError;
 use jit_core::input;
+use jit_core::text::Show;
 use jit_train::evaluation::EvalReport;
 
 use super::curve::Curve;
@@ -261,7 +262,7 @@ fn add_files(run: &mut Run, problems: &mut Vec<String>) {
         Ok(Ok(config)) => run.config = config,
         Ok(Err(error)) => problems.push(format!(
             "`{}` is no configuration: {}",
-            path.display(),
+            path.shown(),
             one_line(&error.to_string())
         )),
         Err(error) => problems.push(one_line(&error.to_string())),
@@ -274,7 +275,7 @@ fn add_files(run: &mut Run, problems: &mut Vec<String>) {
                 let lines = if curve.damaged == 1 { "line is" } else { "lines are" };
                 problems.push(format!(
                     "`{}`: {} {lines} damaged and left out",
-                    path.display(),
+                    path.shown(),
                     curve.damaged
                 ));
             }
@@ -346,7 +347,7 @@ fn evaluations(dir: &Path, problems: &mut Vec<String>) -> Vec<Judged> {
             Ok(EvalReport { epoch, extractor, report, .. }) => {
                 judged.push(Judged { epoch, extractor, report })
             }
-            Err(error) => problems.push(format!("`{}`, line {number}: {error}", path.display())),
+            Err(error) => problems.push(format!("`{}`, line {number}: {error}", path.shown())),
         }
     }
     judged
