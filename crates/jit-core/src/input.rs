@@ -29,7 +29,7 @@ pub fn open(path: &Path) -> Result<File, FileError> {
 /// As [`open`]; a longer file, or one that is not UTF-8.
 pub fn read_text(path: &Path, most: u64) -> Result<String, FileError> {
     let failed = |error| FileError::at("read", path)(error);
-    let file = open(path)?;
+    let file = open(path).map_err(|error| FileError { action: "read", ..error })?;
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > most {

@@ -19,7 +19,7 @@ pub struct DamagedFile {
 
 impl fmt::Display for DamagedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`: {}", self.path.shown(), self.reason)
+        write!(f, "`{}`: {}", self.path.shown(), self.reason.shown())
     }
 }
 
@@ -52,7 +52,8 @@ pub enum DataError {
 
     /// There is nothing at `data.path`.
     #[error(
-        "no data set at `{path}`: expected `digits`, an image folder, tar archives, Parquet files or a pack{hint}"
+        "no data set at `{}`: expected `digits`, an image folder, tar archives, Parquet files or a \
+         pack{hint}", path.shown()
     )]
     NotFound {
         /// What was asked for.
@@ -84,7 +85,7 @@ pub enum DataError {
     },
 
     /// An archive, a Parquet file, a pack or a list that is damaged, or such that do not go together.
-    #[error("`{}` cannot be used: {reason}", path.shown())]
+    #[error("`{}` cannot be used: {}", path.shown(), reason.shown())]
     Archive {
         /// The file, or the folder of files.
         path: PathBuf,

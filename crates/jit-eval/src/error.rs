@@ -71,7 +71,7 @@ pub enum EvalError {
         ours: String,
     },
     /// A file of statistics without some.
-    #[error("`{}` holds no statistics: {what}", path.shown())]
+    #[error("`{}` holds no statistics: {}", path.shown(), what.shown())]
     Stats {
         /// The file.
         path: PathBuf,
@@ -89,7 +89,7 @@ pub enum EvalError {
         found: String,
     },
     /// Something that holds no images.
-    #[error("`{}` holds no images to evaluate: {what}", path.shown())]
+    #[error("`{}` holds no images to evaluate: {}", path.shown(), what.shown())]
     NoImages {
         /// The folder or file.
         path: PathBuf,
@@ -98,8 +98,8 @@ pub enum EvalError {
     },
     /// Images of several sizes where one is needed.
     #[error(
-        "the images in `{}` differ in size: `{first}` is {first_size}, `{other}` is {other_size}; \
-         bring generated images to one size", path.shown()
+        "the images in `{}` differ in size: `{}` is {first_size}, `{}` is {other_size}; \
+         bring generated images to one size", path.shown(), first.shown(), other.shown()
     )]
     MixedSizes {
         /// The folder.
@@ -114,7 +114,7 @@ pub enum EvalError {
         other_size: String,
     },
     /// Weights of another network.
-    #[error("`{}`: tensor `{tensor}` is {found}; expected {expected}", path.shown())]
+    #[error("`{}`: tensor `{}` is {found}; expected {expected}", path.shown(), tensor.shown())]
     Tensor {
         /// The file.
         path: PathBuf,

@@ -12,7 +12,11 @@ use crate::error::TrainError;
 ///
 /// # Errors
 /// [`TrainError::NoRoom`] with the micro-batch that fits.
-pub(crate) fn check<D: Device>(
+pub fn check<D: Device>(dev: &D, config: &RunConfig, processes: usize) -> Result<(), TrainError> {
+    within(dev, config, processes, jit_core::memory::available())
+}
+
+fn within<D: Device>(
     dev: &D,
     config: &RunConfig,
     processes: usize,
@@ -65,7 +69,7 @@ mod tests {
         let need = |batch| needed(&Cpu::F32, &config, batch);
         let batch = config.train.micro_batch();
         assert!(batch > 3);
-        let check = |available| check(&Cpu::F32, &config, 1, available);
+        let check = |available| within(&Cpu::F32, &config, 1, available);
         check(None).unwrap();
         check(Some(need(batch))).unwrap();
         let fits = |available| match check(Some(available)).unwrap_err() {
@@ -78,6 +82,6 @@ mod tests {
         let message = check(Some(need(3))).unwrap_err().to_string();
         assert!(message.contains("--set train.batch_size=3 would fit"), "{message}");
         // Processes share the images of a step.
-        super::check(&Cpu::F32, &config, batch, Some(need(1))).unwrap();
+        within(&Cpu::F32, &config, batch, Some(need(1))).unwrap();
     }
 }

@@ -62,7 +62,7 @@ pub fn train_together<D: Device>(
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
     config.train.precision = dev.precision().into();
-    room::check(dev, &config, comm.size(), jit_core::memory::available())?;
+    room::check(dev, &config, comm.size())?;
     let run = Run::open_together(comm, dir, config, dataset, observer)?;
     Trainer::new(comm, dev, run)?.train(observer, stop)
 }

@@ -8,8 +8,10 @@ use jit_core::input::{self, MAX_CONFIG};
 use jit_core::text::Show;
 use jit_data::Dataset;
 use jit_data::dataset::Damage;
+use jit_model::Cpu;
 use jit_train::communicator::{self, CommunicationError};
 use jit_train::config::PrecisionChoice;
+use jit_train::room;
 use jit_train::{Communicator, Observer, Outcome as Ending, RunConfig, Silent, TrainError};
 
 use super::data::{left_out, watched};
@@ -51,6 +53,10 @@ pub fn run(
     })?;
     config.model.num_classes = classes(&config, &dataset, &layers)?;
     config.validate().map_err(Failure::usage)?;
+    if device == DeviceName::Cpu {
+        // Before the images, which may be checked for an hour.
+        room::check(&Cpu::F32, &config, comm.size()).map_err(explain)?;
+    }
     check(comm, &mut dataset, &config)?;
 
     let opened = device.open(precision(comm, &dir, &config)?)?;
@@ -174,6 +180,7 @@ fn explain(error: TrainError) -> Failure {
         TrainError::Config(_)
         | TrainError::Differs { .. }
         | TrainError::Classes { .. }
+        | TrainError::NoRoom { .. }
         | TrainError::TooManyProcesses { .. } => Failure::usage(error),
         error => error.into(),
     }

@@ -55,7 +55,7 @@ pub enum WeightsError {
         path: PathBuf,
     },
     /// The file contradicts itself.
-    #[error("`{}` is damaged: {what}", path.shown())]
+    #[error("`{}` is damaged: {}", path.shown(), what.shown())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -64,8 +64,8 @@ pub enum WeightsError {
     },
     /// A tensor's elements are of a type that no weights have.
     #[error(
-        "tensor `{name}` of `{}` has elements of type {dtype}; \
-         F32, F64, F16, BF16, I64, I32, U8 and Bool can be read", path.shown()
+        "tensor `{}` of `{}` has elements of type {}; \
+         F32, F64, F16, BF16, I64, I32, U8 and Bool can be read", name.shown(), path.shown(), dtype.shown()
     )]
     Dtype {
         /// The file.
@@ -76,7 +76,7 @@ pub enum WeightsError {
         dtype: String,
     },
     /// A tensor's description does not fit its data.
-    #[error("tensor `{name}` of `{}`: {what}", path.shown())]
+    #[error("tensor `{}` of `{}`: {}", name.shown(), path.shown(), what.shown())]
     Tensor {
         /// The file.
         path: PathBuf,
@@ -86,7 +86,7 @@ pub enum WeightsError {
         what: String,
     },
     /// There is no such tensor.
-    #[error("`{}` has no tensor `{name}`{hint}", path.shown())]
+    #[error("`{}` has no tensor `{}`{}", path.shown(), name.shown(), hint.shown())]
     Missing {
         /// The file.
         path: PathBuf,
@@ -96,7 +96,10 @@ pub enum WeightsError {
         hint: String,
     },
     /// There is no such set of weights.
-    #[error("`{}` has no weights `{which}`{hint}; it has {available}", path.shown())]
+    #[error(
+        "`{}` has no weights `{}`{}; it has {}",
+        path.shown(), which.shown(), hint.shown(), available.shown()
+    )]
     UnknownSet {
         /// The file.
         path: PathBuf,
