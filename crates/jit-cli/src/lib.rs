@@ -54,6 +54,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(2));
         }
     };
+    #[cfg(all(unix, feature = "wgpu"))]
+    device::settle_session(match cli.command {
+        // It looks at every card.
+        cli::Command::Doctor => device::DeviceName::Wgpu(None),
+        _ => cli.global.device,
+    });
     // What is told goes elsewhere while a result goes to standard output.
     let streams = places::streams(&cli);
     let streamed = !matches!(streams, Ok(false));

@@ -118,7 +118,7 @@ fn what_never_ends_is_refused_by_name() {
         "info --config {}",
         "eval {} --reference digits",
         "eval photos --reference {} --extractor digits",
-        "stats {} x.npz",
+        "stats {} x.npz --extractor digits",
         "verify {}",
         "ablate --suite {}",
         "report {}",

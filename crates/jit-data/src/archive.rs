@@ -83,10 +83,7 @@ fn beside(root: &Path, name: &Path) -> DataError {
 }
 
 fn class_names(path: &Path) -> Result<Vec<String>, DataError> {
-    let mut text = String::new();
-    let file = jit_core::input::open(path)?;
-    let read = file.take(MAX_NAMES_BYTES).read_to_string(&mut text);
-    read.map_err(FileError::at("read", path))?;
+    let text = jit_core::input::read_text(path, MAX_NAMES_BYTES)?;
     Ok(text.lines().map(|line| line.trim().to_owned()).collect())
 }
 

@@ -14,10 +14,7 @@
 mod devkit;
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::Path;
-
-use jit_core::files::FileError;
 
 use crate::error::DataError;
 use crate::folder::Folder;
@@ -184,13 +181,7 @@ pub fn rename(folder: &mut Folder, path: &Path) -> Result<(), DataError> {
 }
 
 fn text(path: &Path) -> Result<String, DataError> {
-    let mut bytes = Vec::new();
-    let file = jit_core::input::open(path)?;
-    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(FileError::at("read", path))?;
-    String::from_utf8(bytes).map_err(|_| {
-        let reason = "it is no text: expected a list of classes".to_owned();
-        DataError::Archive { path: path.to_path_buf(), reason }
-    })
+    Ok(jit_core::input::read_text(path, MAX_BYTES)?)
 }
 
 #[cfg(test)]

@@ -31,18 +31,28 @@ fn within<D: Device>(
         return Ok(());
     }
     let (none, one) = (needed(0), needed(1).saturating_sub(needed(0)));
-    let fits = available.saturating_sub(none) / one.max(1);
+    let fits = |available: u64| {
+        let fits = available.saturating_sub(none) / one.max(1);
+        usize::try_from(fits).ok().filter(|&fits| fits > 0)
+    };
+    // What is advised has room to spare; where that is none, one image may do.
+    let advised = fits((available as f64 / ROOM) as u64).or(fits(available).map(|_| 1));
     Err(TrainError::NoRoom {
         batch,
         needed: needed(batch),
         available,
-        fits: usize::try_from(fits).ok().filter(|&fits| fits > 0),
+        fits: advised,
         checkpoints: config.train.checkpoint_blocks,
     })
 }
 
-/// Bytes for all networks of the run, of which one at a time computes.
-fn needed<D: Device>(dev: &D, config: &RunConfig, batch: usize) -> u64 {
+/// Memory at the peak of a step over what it cannot do without: copies of weights in the order of the
+/// kernels, and what comes and goes. Measured: 1.15 to 1.3.
+const ROOM: f64 = 1.3;
+
+/// Bytes that a step of `batch` images needs at least, for all networks of the run, of which one at a
+/// time computes.
+pub fn needed<D: Device>(dev: &D, config: &RunConfig, batch: usize) -> u64 {
     let models = [Some(config.model.clone()), config.partner_model()];
     let memory = models.into_iter().flatten().map(|model| {
         let denoiser = Denoiser::new(dev, &model, &config.objective);
@@ -76,10 +86,12 @@ mod tests {
             TrainError::NoRoom { fits, .. } => fits,
             error => panic!("{error}"),
         };
-        assert_eq!(fits(need(batch) - 1), Some(batch - 1));
-        assert_eq!(fits(need(3)), Some(3));
+        let roomy = |batch| (need(batch) as f64 * ROOM) as u64 + 1;
+        assert!(roomy(3) < need(batch), "the network is small against its activations");
+        assert_eq!(fits(roomy(3)), Some(3));
+        assert_eq!(fits(need(1)), Some(1));
         assert_eq!(fits(need(1) - 1), None);
-        let message = check(Some(need(3))).unwrap_err().to_string();
+        let message = check(Some(roomy(3))).unwrap_err().to_string();
         assert!(message.contains("--set train.batch_size=3 would fit"), "{message}");
         // Processes share the images of a step.
         within(&Cpu::F32, &config, batch, Some(need(1))).unwrap();
