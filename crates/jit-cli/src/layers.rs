@@ -49,7 +49,7 @@ pub enum LayerError {
         hint: String,
     },
     /// A value of the wrong type.
-    #[error("{origin}: `{path}` cannot be {value}; expected {expected}")]
+    #[error("{origin}: `{path}` cannot be {}; expected {expected}", value.shown())]
     WrongType {
         /// Who set it.
         origin: Origin,

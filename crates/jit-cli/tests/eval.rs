@@ -123,13 +123,14 @@ fn few_images_leave_out_what_they_cannot_tell_and_nothing_else() {
         ran.out
     );
     place.ok("sample --checkpoint run --count 3 --npz three.npz");
-    let ran = place.ok("eval three.npz --reference digits --resamples 0 --splits 1");
-    for part in ["FID-3", "KID-3", "Left out: precision and recall"] {
+    let ran = place.ok("eval three.npz --reference digits --resamples 0");
+    for part in ["FID-3", "KID-3", "Left out: precision needs", "Left out: IS needs at least 10"] {
         assert!(ran.out.contains(part), "{part}\n{}", ran.out);
     }
-    let ran = place.ok("eval three.npz --reference digits --resamples 0 --splits 1 --json");
+    let ran = place.ok("eval three.npz --reference digits --resamples 0 --json");
     let told: Value = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(told["left_out"][0]["metric"], "precision-recall");
+    assert_eq!(told["left_out"][0]["metric"], "is");
+    assert_eq!(told["left_out"][1]["metric"], "precision-recall");
     assert_eq!(told["options"]["kid_subset"], 3);
     assert!(told["metrics"]["fid"].is_object() && told["metrics"]["precision"].is_null());
 }

@@ -150,24 +150,8 @@ fn refused(path: &Path, kind: ErrorKind, what: &str) -> FileError {
     FileError::at("write", path)(io::Error::new(kind, what))
 }
 
-/// Makes the folder that a user named, and those above it.
-///
-/// # Errors
-/// [`FileError`] naming `dir`; where something else is there, with what to do instead.
-pub fn create_folder(dir: &Path) -> Result<(), FileError> {
-    match fs::create_dir_all(dir) {
-        Err(_) if dir.exists() && !dir.is_dir() => {
-            let error = io::Error::new(
-                ErrorKind::NotADirectory,
-                "something else is there: name a folder, or a new one",
-            );
-            Err(FileError::at("create folder", dir)(error))
-        }
-        made => made.map_err(FileError::at("create folder", dir)),
-    }
-}
-
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
     use std::process::Command;
@@ -247,10 +231,6 @@ mod tests {
         let socket = dir.path().join("socket");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         assert!(message(write_bytes(&socket, b"x")).contains("it is a socket"));
-        let file = dir.path().join("file");
-        fs::write(&file, "").unwrap();
-        assert!(message(create_folder(&file)).contains("name a folder"));
-        assert!(message(create_folder(Path::new("/dev/null"))).contains("name a folder"));
         check(&dir.path().join("new/file")).unwrap();
         assert!(!dir.path().join("new").exists(), "asking makes nothing");
     }

@@ -124,7 +124,8 @@ mod tests {
     fn lines_and_tabs_of_a_text_stay() {
         assert_eq!(lines("a\tb\n\u{1b}c\r"), "a\tb\n\\u001bc\\r");
         let mut out = Plain(Vec::new());
-        write!(out, "{}\n{}", "ok", "\u{1b}]0;title\u{7}").unwrap();
+        let title = "\u{1b}]0;title\u{7}";
+        write!(out, "ok\n{title}").unwrap();
         out.write_all(b" \xff\x9b").unwrap();
         assert_eq!(String::from_utf8(out.0).unwrap(), "ok\n\\u001b]0;title\\u0007 ��");
     }

@@ -193,6 +193,7 @@ impl Options {
     ) -> Result<(), EvalError> {
         match (metric, real) {
             (Metric::Fid, _) => moments::check(generated),
+            (Metric::Is, _) => inception_score::check(generated, self.splits),
             (Metric::Kid, Some(real)) => {
                 kid::check(generated, self.kid_subset, "generated")?;
                 kid::check(real, self.kid_subset, "real")
@@ -326,7 +327,7 @@ mod tests {
         let mut options = Options { kid_subset: 270, ..Options::default() };
         assert!(options.leave_out(270, Some(5000)).is_empty());
         let gone: Vec<Metric> = options.leave_out(3, Some(5000)).iter().map(|out| out.0).collect();
-        assert_eq!(gone, [Metric::Kid, Metric::PrecisionRecall]);
+        assert_eq!(gone, [Metric::Is, Metric::Kid, Metric::PrecisionRecall]);
     }
 
     #[test]
