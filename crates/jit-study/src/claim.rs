@@ -2,13 +2,12 @@
 //! processes, and machines that share a file system with locks, can work on one study.
 
 use std::fmt;
-use std::fs::OpenOptions;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use jit_core::files::FileError;
-use jit_core::lock::Lock;
+use jit_core::lock::{self, Lock};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now;
@@ -57,13 +56,7 @@ impl fmt::Display for Holder {
 pub fn claim(dir: &Path) -> Result<Result<Claim, Holder>, FileError> {
     std::fs::create_dir_all(dir).map_err(FileError::at("create folder", dir))?;
     let path = dir.join(FILE);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(FileError::at("open", &path))?;
+    let mut file = lock::open(&path)?;
     // A lock that was just freed may still hold a torn text: then nothing is known.
     let mut text = String::new();
     let told = (&mut file).take(MAX_BYTES).read_to_string(&mut text).is_ok();

@@ -1,11 +1,10 @@
 //! The study's own file: who comes first writes it, whoever follows must mean the same study.
 
-use std::fs::OpenOptions;
 use std::path::Path;
 
 use jit_core::files::{FileError, write_bytes_atomic};
 use jit_core::input::{self, MAX_CONFIG};
-use jit_core::lock::Lock;
+use jit_core::lock::{self, Lock};
 use jit_train::RunConfig;
 use jit_train::compatibility::Difference;
 use jit_train::config::PrecisionChoice;
@@ -64,10 +63,7 @@ pub fn settle(study: &Path, suite: &Suite) -> Result<(), StudyError> {
 /// Waits for the short time in which another process may be settling.
 fn lock(study: &Path) -> Result<Lock, FileError> {
     let path = study.join(".lock");
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(FileError::at("open", &path))?;
-    Lock::wait(file).map_err(FileError::at("lock", &path))
+    Lock::wait(lock::open(&path)?).map_err(FileError::at("lock", &path))
 }
 
 fn merge(study: &Path, mut saved: Suite, now: &Suite) -> Result<Suite, StudyError> {

@@ -9,12 +9,12 @@
 //! checkpoints/   see `checkpoint`
 //! ```
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jit_core::files::{FileError, write_bytes_atomic};
-use jit_core::lock::{Lock, PATIENCE};
+use jit_core::lock::{self, Lock, PATIENCE};
 use jit_core::text::Show;
 use jit_data::Dataset;
 use serde::{Deserialize, Serialize};
@@ -181,8 +181,7 @@ impl Run {
 
 fn lock(dir: &Path) -> Result<Lock, TrainError> {
     let path = dir.join(".lock");
-    let file = File::create(&path).map_err(FileError::at("create", &path))?;
-    let lock = Lock::of(file, PATIENCE).map_err(FileError::at("lock", &path))?;
+    let lock = Lock::of(lock::open(&path)?, PATIENCE).map_err(FileError::at("lock", &path))?;
     lock.ok_or_else(|| TrainError::Locked { dir: dir.into() })
 }
 
