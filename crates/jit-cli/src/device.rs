@@ -190,6 +190,30 @@ fn memory_limit() -> Result<Option<u64>, DeviceError> {
     }
 }
 
+/// Where sessions of a desktop have their sockets.
+#[cfg(all(unix, feature = "wgpu"))]
+const SESSION: &str = "XDG_RUNTIME_DIR";
+
+/// Begins this process anew with the variable that names the desktop's session, where it is missing and
+/// the command reaches for a graphics card. A layer of Mesa's Vulkan asks the session for the card that
+/// shows it, and without a session complains on standard error, of something that nobody here needs. It
+/// reads the environment of the process, which cannot be changed safely once there are threads.
+#[cfg(all(unix, feature = "wgpu"))]
+pub fn settle_session(name: DeviceName) {
+    use std::os::unix::process::CommandExt;
+
+    if !matches!(name, DeviceName::Wgpu(_)) || std::env::var_os(SESSION).is_some() {
+        return;
+    }
+    let mut args = std::env::args_os();
+    let (Some(called), Ok(program)) = (args.next(), std::env::current_exe()) else { return };
+    // A place where nothing can be: there is no session.
+    let mut again = std::process::Command::new(program);
+    again.arg0(called).args(args).env(SESSION, "/dev/null");
+    // Comes back only where it fails; then the line is told.
+    let _told_then = again.exec();
+}
+
 /// That the device has not failed.
 ///
 /// # Errors

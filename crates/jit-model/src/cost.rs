@@ -7,7 +7,7 @@
 use crate::config::{MlpKind, ModelConfig, PatchEmbedKind};
 use crate::objective::{AuxHeadKind, Auxiliary, ObjectiveConfig, RotationKind};
 use crate::params::Registry;
-use crate::sampler::{Method, SampleConfig};
+use crate::sampler::SampleConfig;
 
 /// Bytes of an f32.
 const F32: u64 = 4;
@@ -200,6 +200,7 @@ fn block_values(c: &ModelConfig, n: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::Net;
+    use crate::sampler::Method;
 
     /// One block of width 4 on 4 tokens and one class token: small enough to count by hand.
     fn tiny() -> ModelConfig {

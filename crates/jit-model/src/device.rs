@@ -81,6 +81,10 @@ pub trait Device: Send + Sync {
     fn fault(&self) -> Option<Fault> {
         None
     }
+    /// Whether its tensors lie in the memory of this process, which no device bounds.
+    fn uses_host_memory(&self) -> bool {
+        false
+    }
     /// The memory of its tensors, where the device counts it.
     fn memory(&self) -> Option<MemoryUse> {
         None

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use jit_core::text::Show;
 use jit_study::report::Report;
 use jit_study::{Ended, Plan, Study, StudyError, StudyObserver, Suite, store, suites};
 use jit_train::RunConfig;
@@ -75,7 +76,7 @@ pub fn run(args: &AblateArgs, device: DeviceName, out: &mut dyn Write) -> Outcom
         Ended::Stopped => writeln!(out, "stopped; the same command goes on")?,
         Ended::Finished => {
             helped?;
-            writeln!(out, "all {rows} of the study in {} are finished", dir.display())?;
+            writeln!(out, "all {rows} of the study in {} are finished", dir.shown())?;
             if watch.diverged > 0 {
                 writeln!(
                     out,

@@ -244,7 +244,7 @@ mod tests {
             peak_flops: 4e9,
             peak_of: "multiply-adds in registers",
         };
-        let report = Report::new(Workload::Train, &RunConfig::default(), machine, measured);
+        let report = Report::new(Workload::Train, &RunConfig::default(), machine, measured, None);
         assert_eq!((report.seconds_per_step, report.images_per_second), (1.5, 4.0));
         assert_eq!((report.gflops, report.share_of_peak), (2.0, 0.5));
         assert_eq!(report.kernels.len(), 2);
