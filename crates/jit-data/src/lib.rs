@@ -5,18 +5,21 @@
 //! decodes; a [`Loader`] then yields [`Batch`]es from any position of the endless sample stream.
 
 pub mod archive;
+mod bmp;
 pub mod config;
 pub mod dataset;
 pub mod decode;
 pub mod digits;
 pub mod error;
 pub mod folder;
+mod gif;
 pub mod grid;
 pub mod jpeg;
 pub mod labels;
 pub mod loader;
 pub mod order;
 pub mod pack;
+mod palette;
 mod parallel;
 pub mod parquet;
 pub mod place;
@@ -25,6 +28,7 @@ pub mod resample;
 pub mod scan;
 pub mod subset;
 pub mod transform;
+mod webp;
 
 pub use config::{DataConfig, open};
 pub use dataset::Dataset;
