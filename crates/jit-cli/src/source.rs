@@ -25,6 +25,16 @@ pub struct Source {
     pub state: LoadedState,
     /// Class names in the order of their numbers; empty where they are not known.
     pub class_names: Vec<String>,
+    /// Whether it is known before which block the class tokens enter, if they do.
+    pub context_start_known: bool,
+}
+
+/// What becomes of weights that do not tell before which block the class tokens enter.
+enum UnknownStart {
+    /// They are refused, with what mends it.
+    Refuse(&'static str),
+    /// They are read: the tensors are the same wherever the tokens enter.
+    Pass,
 }
 
 /// Finds and reads weights. `which` names a set: `model`, `ema-0.9999`, or what a `.pth` holds.
@@ -36,8 +46,20 @@ pub fn open<F: FlagSet + Clone + std::fmt::Debug>(
     which: Option<&str>,
     args: &ConfigArgs<F>,
 ) -> Outcome<Source> {
-    let mend = "add `--set model.in_context_start=N`";
+    let mend = UnknownStart::Refuse("add `--set model.in_context_start=N`");
     read(path, which, |layers| args.lay_over(layers), mend)
+}
+
+/// Finds and reads weights as [`open`] does, to write them anew.
+///
+/// # Errors
+/// As [`open`], but that weights need not tell where the class tokens enter.
+pub fn open_to_convert<F: FlagSet + Clone + std::fmt::Debug>(
+    path: &Path,
+    which: Option<&str>,
+    args: &ConfigArgs<F>,
+) -> Outcome<Source> {
+    read(path, which, |layers| args.lay_over(layers), UnknownStart::Pass)
 }
 
 /// Finds and reads weights as [`open`] does, with the configuration that they have themselves.
@@ -46,15 +68,15 @@ pub fn open<F: FlagSet + Clone + std::fmt::Debug>(
 /// As [`open`].
 pub fn open_as_it_is(path: &Path, which: Option<&str>) -> Outcome<Source> {
     let mend = "write it anew with `jit convert --set model.in_context_start=N`, and use that";
-    read(path, which, |_| Ok(()), mend)
+    read(path, which, |_| Ok(()), UnknownStart::Refuse(mend))
 }
 
-/// `mend` says how to give the one key that neither weights nor presets may tell.
+/// `unknown` says what to do without the one key that neither weights nor presets may tell.
 fn read(
     path: &Path,
     which: Option<&str>,
     lay_over: impl FnOnce(&mut Layers<'_>) -> Outcome,
-    mend: &str,
+    unknown: UnknownStart,
 ) -> Outcome<Source> {
     let options = run_options();
     let mut layers = Layers::new(&options);
@@ -86,9 +108,15 @@ fn read(
     };
     lay_over(&mut layers)?;
     let mut config: RunConfig = layers.build().map_err(Failure::usage)?;
+    let mut context_start_known = true;
     if config.model.in_context_len > 0 && layers.origin("model.in_context_start").is_none() {
-        config.model.in_context_start =
-            shape::known_context_start(&config.model).ok_or_else(|| unknown_start(&file, mend))?;
+        let known = shape::known_context_start(&config.model);
+        context_start_known = known.is_some();
+        config.model.in_context_start = match (known, unknown) {
+            (Some(start), _) => start,
+            (None, UnknownStart::Pass) => 0,
+            (None, UnknownStart::Refuse(mend)) => return Err(unknown_start(&file, mend)),
+        };
     }
     config.validate().map_err(Failure::usage)?;
     if let (Role::Partner, Some(model)) = (role, config.partner_model()) {
@@ -97,7 +125,7 @@ fn read(
     refuse_unused(&config, &layers)?;
     let names = state.metadata.get("class_names").map(|text| serde_json::from_str(text));
     let class_names = names.and_then(Result::ok).unwrap_or_default();
-    Ok(Source { path: file, config, state, class_names })
+    Ok(Source { path: file, config, state, class_names, context_start_known })
 }
 
 /// Refuses flags that say how to fuse where there is nothing to fuse with.

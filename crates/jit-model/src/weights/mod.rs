@@ -64,7 +64,7 @@ pub enum WeightsError {
     /// A tensor's elements are of a type that no weights have.
     #[error(
         "tensor `{name}` of `{}` has elements of type {dtype}; \
-         F32, F64, F16, BF16, I64, I32, U8 and Bool can be read", path.display()
+         F32, F64, F16, BF16, I64, I32, U8 and Bool can be read; save it as one of them", path.display()
     )]
     Dtype {
         /// The file.

@@ -31,7 +31,8 @@ const BARE: &str = "model";
 ///
 /// A set is what shares a prefix before `net.`: `model_ema1.net.pos_embed` belongs to `model_ema1`,
 /// a bare `net.pos_embed` to `model`. A file without any `net.` is one set, `model`. The segments
-/// `module` (data parallel) and `_orig_mod` (compiled) of wrappers are dropped from all names.
+/// `module` (data parallel), `_orig_mod` (compiled) and the like of wrappers are dropped from all
+/// names, wherever they stand.
 ///
 /// Without `which`, a file's only set is taken, or `model`.
 ///
@@ -108,7 +109,14 @@ fn group(stored: Vec<String>) -> BTreeMap<String, Vec<(String, String)>> {
 }
 
 fn without_wrappers(name: &str) -> String {
-    let kept = name.split('.').filter(|segment| !matches!(*segment, "module" | "_orig_mod"));
+    const WRAPPERS: [&str; 5] = [
+        "module",
+        "_orig_mod",
+        "_checkpoint_wrapped_module",
+        "_fsdp_wrapped_module",
+        "_forward_module",
+    ];
+    let kept = name.split('.').filter(|segment| !WRAPPERS.contains(segment));
     kept.collect::<Vec<_>>().join(".")
 }
 
@@ -156,5 +164,6 @@ mod tests {
         assert_eq!(sets(&["module.net.blocks.0.x"]), expected);
         assert_eq!(sets(&["_orig_mod.module.net._orig_mod.blocks.0.x"]), expected);
         assert_eq!(sets(&["model.module.net.blocks.0.x"]), expected);
+        assert_eq!(sets(&["net.blocks.0._checkpoint_wrapped_module.x"]), expected);
     }
 }
