@@ -41,13 +41,15 @@ const FUSING: [Flag; 4] = [
     flag("fuse-weight", "fusion.weight"),
 ];
 
-const TRAINING: [Flag; 16] = [
+const TRAINING: [Flag; 18] = [
     flag("data", "data.path"),
     flag("labels", "data.labels"),
     flag("class-names", "data.class_names"),
     flag("subset", "data.subset"),
     flag("skip-damaged", "data.skip_damaged"),
     flag("seed", "train.seed"),
+    flag("init", "train.init"),
+    flag("reinit", "train.reinit"),
     flag("epochs", "train.epochs"),
     flag("max-steps", "train.max_steps"),
     flag("global-batch", "train.global_batch"),

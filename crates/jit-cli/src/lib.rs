@@ -19,6 +19,7 @@ mod drawing;
 pub mod failure;
 pub mod flags;
 mod fusion;
+mod hub;
 pub mod interrupt;
 pub mod launch;
 pub mod layers;

@@ -1,10 +1,11 @@
-//! Where weights come from: a run's folder, one of its checkpoints, a safetensors file, or a
-//! reference `.pth` file; with everything that is known about them.
+//! Where weights come from: a run's folder, one of its checkpoints, a safetensors file or an index of
+//! such, a folder of the hub with either, or a reference `.pth` file; with everything that is known
+//! about them.
 
 use std::path::{Path, PathBuf};
 
 use jit_core::suggest;
-use jit_model::weights::{LoadedState, load_state};
+use jit_model::weights::{LoadedState, default_set, load_state, weights_in};
 use jit_train::RunConfig;
 use jit_train::checkpoint::{Checkpoint, ema_file, latest, model_file};
 use jit_train::config::Role;
@@ -13,7 +14,7 @@ use toml::{Table, Value};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{ConfigArgs, FlagSet, run_options};
 use crate::layers::{Layers, Origin};
-use crate::shape;
+use crate::{hub, shape};
 
 /// Weights with their configuration.
 pub struct Source {
@@ -92,10 +93,13 @@ fn read(
             (file, state)
         }
         None => {
+            let found = if path.is_dir() { weights_in(path) } else { None };
+            let path = found.as_deref().unwrap_or(path);
             let which = which.map_or_else(|| default_set(path), |set| Ok(Some(set.to_string())))?;
             let state = load_state(path, which.as_deref())?;
             let origin = || Origin::File(path.to_path_buf());
-            for told in [shape::from_arguments(&state.metadata), described(&state)] {
+            let beside = hub::described(path)?;
+            for told in [shape::from_arguments(&state.metadata), beside, described(&state)] {
                 layers.add(&told, origin())?;
             }
             let model = shape::from_tensors(&state.tensors).map_err(|e| {
@@ -163,12 +167,16 @@ fn checkpoint_in(path: &Path) -> Outcome<Option<Checkpoint>> {
     let nested = path.join("checkpoints");
     let folder = if nested.is_dir() { &nested } else { path };
     let found = latest(folder)?;
+    if found.checkpoint.is_none() && found.damaged.is_empty() && weights_in(path).is_some() {
+        return Ok(None);
+    }
     match (found.checkpoint, found.damaged.into_iter().next()) {
         (Some(checkpoint), _) => Ok(Some(checkpoint)),
         (None, Some((_, error))) => Err(error.into()),
         (None, None) => {
             let message = format!("`{}` holds no checkpoint", path.display());
-            let help = "give the folder of a run (with `checkpoints/`) or of one checkpoint";
+            let help =
+                "give the folder of a run (with `checkpoints/`) or of one checkpoint, or weights";
             Err(Failure::new(message).help(help))
         }
     }
@@ -195,14 +203,6 @@ fn set_in(checkpoint: &Checkpoint, which: Option<&str>) -> Outcome<(PathBuf, Rol
         let has = names.join("`, `");
         Failure::usage(format!("`{dir}` has no weights `{which}`{hint}; it has `{has}`"))
     })
-}
-
-/// A reference checkpoint's first average, `model_ema1`, if it has one.
-fn default_set(path: &Path) -> Outcome<Option<String>> {
-    const AVERAGE: &str = "model_ema1";
-    let file = jit_model::weights::File::open(path)?;
-    let has = file.names().iter().any(|name| name.starts_with(&format!("{AVERAGE}.")));
-    Ok(has.then(|| AVERAGE.to_string()))
 }
 
 /// What our own weight files say of themselves: `config` and `objective` as JSON.

@@ -172,6 +172,7 @@ fn explain(error: TrainError) -> Failure {
         TrainError::Config(_)
         | TrainError::Differs { .. }
         | TrainError::Classes { .. }
+        | TrainError::Init { .. }
         | TrainError::TooManyProcesses { .. } => Failure::usage(error),
         error => error.into(),
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use jit_core::suggest;
 
 use super::archive::MAX_EXPANSION;
-use super::{File, Tensor, WeightsError};
+use super::{File, Tensor, WeightsError, diffusers};
 
 /// Tensors by the reference's names, such as `net.blocks.0.attn.qkv.weight`.
 pub type StateDict = BTreeMap<String, Tensor>;
@@ -33,6 +33,8 @@ const BARE: &str = "model";
 /// a bare `net.pos_embed` to `model`. A file without any `net.` is one set, `model`. The segments
 /// `module` (data parallel), `_orig_mod` (compiled) and the like of wrappers are dropped from all
 /// names, wherever they stand.
+///
+/// A network in the layout of diffusers, or without `net.` before its names, has the reference's.
 ///
 /// Without `which`, a file's only set is taken, or `model`.
 ///
@@ -78,9 +80,22 @@ pub fn load_state(path: &Path, which: Option<&str>) -> Result<LoadedState, Weigh
     Ok(LoadedState { tensors, set: set.to_string(), metadata: file.metadata().clone(), available })
 }
 
+/// The set that is taken of a file unless another is asked for: a reference checkpoint's first
+/// average, `model_ema1`, if it has one.
+///
+/// # Errors
+/// As [`File::open`].
+pub fn default_set(path: &Path) -> Result<Option<String>, WeightsError> {
+    const AVERAGE: &str = "model_ema1";
+    let file = File::open(path)?;
+    let has = file.names().iter().any(|name| name.starts_with(&format!("{AVERAGE}.")));
+    Ok(has.then(|| AVERAGE.to_string()))
+}
+
 /// The names in each set: without wrappers and prefix, and as they are stored.
 fn group(stored: Vec<String>) -> BTreeMap<String, Vec<(String, String)>> {
     let names: Vec<String> = stored.iter().map(|name| without_wrappers(name)).collect();
+    let names = diffusers::reference_names(&names).unwrap_or(names);
     let mut prefixes: BTreeSet<&str> = names
         .iter()
         .filter_map(|name| match name.starts_with("net.") {
