@@ -121,6 +121,9 @@ impl Header {
         };
         let top_down = size != 12 && height >> 31 == 1;
         let height = if top_down { height.wrapping_neg() } else { height };
+        if width == 0 || height == 0 {
+            return Err(content(&format!("its header tells {width}×{height} pixels")));
+        }
         if u64::from(width) * u64::from(height) > MAX_PIXELS {
             return Err(DecodeError::TooLarge { width, height });
         }
@@ -182,8 +185,7 @@ impl Header {
         data: &'a [u8],
         stride: usize,
     ) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
-        // An empty picture has no lines, and no stride.
-        let lines = data.chunks_exact(stride.max(1));
+        let lines = data.chunks_exact(stride);
         if self.top_down { Box::new(lines) } else { Box::new(lines.rev()) }
     }
 }

@@ -90,7 +90,7 @@ pub fn decode_bytes(bytes: &[u8]) -> Result<Raster, DecodeError> {
         ImageFormat::Bmp => bmp::decode(bytes),
         ImageFormat::Gif => gif::decode(bytes),
         ImageFormat::Png => decode_as(format, bytes),
-        ImageFormat::WebP => decode_as(format, &webp::with_plain_first_frame(bytes)),
+        ImageFormat::WebP => decode_as(format, &webp::with_plain_first_frame(bytes)?),
         _ => Err(DecodeError::Format),
     });
     DECODING.set(before);
