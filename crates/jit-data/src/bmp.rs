@@ -38,7 +38,7 @@ pub fn decode(bytes: &[u8]) -> Result<Raster, DecodeError> {
         Kind::Packed16 { green_bits } => {
             let (data, stride) = raw(&header, bytes)?;
             let mut rgb = Vec::with_capacity(3 * width * height);
-            for line in header.from_top(data, stride) {
+            for line in header.top_to_bottom(data, stride) {
                 for pair in line.as_chunks::<2>().0.iter().take(width) {
                     let pixel = u32::from(u16::from_le_bytes(*pair));
                     // Rounded down, as Pillow does.
@@ -54,7 +54,7 @@ pub fn decode(bytes: &[u8]) -> Result<Raster, DecodeError> {
         Kind::Bytes { red, green, blue } => {
             let (data, stride) = raw(&header, bytes)?;
             let mut rgb = Vec::with_capacity(3 * width * height);
-            for line in header.from_top(data, stride) {
+            for line in header.top_to_bottom(data, stride) {
                 for pixel in line.chunks_exact(header.bits / 8).take(width) {
                     rgb.extend([pixel[red], pixel[green], pixel[blue]]);
                 }
@@ -180,7 +180,7 @@ impl Header {
     }
 
     /// Lines of `stride` bytes from the top of the picture down.
-    fn from_top<'a>(
+    fn top_to_bottom<'a>(
         &self,
         data: &'a [u8],
         stride: usize,
@@ -218,7 +218,7 @@ fn raw<'a>(header: &Header, bytes: &'a [u8]) -> Result<(&'a [u8], usize), Decode
 
 /// RGB of the lines of `indices`.
 fn lines(header: &Header, indices: &[u8], palette: &Palette) -> Vec<u8> {
-    let lines = header.from_top(indices, header.width);
+    let lines = header.top_to_bottom(indices, header.width);
     lines.flatten().flat_map(|&index| palette.color(index)).collect()
 }
 
