@@ -3,6 +3,8 @@
 //! Decoders disagree on what the format leaves open: how 5 bits become 8, what a run-length coded
 //! picture shows where it skips pixels, which masks make sense. So the few kinds are read here.
 
+use std::borrow::Cow;
+
 use crate::decode::{DecodeError, MAX_PIXELS};
 use crate::palette::Palette;
 use crate::raster::Raster;
@@ -38,7 +40,7 @@ pub fn decode(bytes: &[u8]) -> Result<Raster, DecodeError> {
         Kind::Packed16 { green_bits } => {
             let (data, stride) = raw(&header, bytes)?;
             let mut rgb = Vec::with_capacity(3 * width * height);
-            for line in header.top_to_bottom(data, stride) {
+            for line in header.top_to_bottom(&data, stride) {
                 for pair in line.as_chunks::<2>().0.iter().take(width) {
                     let pixel = u32::from(u16::from_le_bytes(*pair));
                     // Rounded down, as Pillow does.
@@ -54,7 +56,7 @@ pub fn decode(bytes: &[u8]) -> Result<Raster, DecodeError> {
         Kind::Bytes { red, green, blue } => {
             let (data, stride) = raw(&header, bytes)?;
             let mut rgb = Vec::with_capacity(3 * width * height);
-            for line in header.top_to_bottom(data, stride) {
+            for line in header.top_to_bottom(&data, stride) {
                 for pixel in line.chunks_exact(header.bits / 8).take(width) {
                     rgb.extend([pixel[red], pixel[green], pixel[blue]]);
                 }
@@ -209,11 +211,21 @@ fn masked(bits: usize, masks: [u32; 4]) -> Result<Kind, DecodeError> {
     })
 }
 
-/// The bytes of uncompressed pixels, and of each line.
-fn raw<'a>(header: &Header, bytes: &'a [u8]) -> Result<(&'a [u8], usize), DecodeError> {
-    let stride = (header.width * header.bits).div_ceil(32) * 4;
-    let data = bytes.get(header.pixels_at..).and_then(|rest| rest.get(..stride * header.height));
-    Ok((data.ok_or_else(cut_off)?, stride))
+/// The bytes of uncompressed pixels, and how many each line has. The last line's padding may be left out.
+fn raw<'a>(header: &Header, bytes: &'a [u8]) -> Result<(Cow<'a, [u8]>, usize), DecodeError> {
+    let bits = header.width * header.bits;
+    let stride = bits.div_ceil(32) * 4;
+    let rest = bytes.get(header.pixels_at..).ok_or_else(cut_off)?;
+    let whole = stride * header.height;
+    if let Some(data) = rest.get(..whole) {
+        return Ok((Cow::Borrowed(data), stride));
+    }
+    if rest.len() < whole - stride + bits.div_ceil(8) {
+        return Err(cut_off());
+    }
+    let mut data = rest.to_vec();
+    data.resize(whole, 0);
+    Ok((Cow::Owned(data), stride))
 }
 
 /// RGB of the lines of `indices`.
@@ -289,4 +301,42 @@ fn cut_off() -> DecodeError {
 
 fn content(text: &str) -> DecodeError {
     DecodeError::Content(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_lines_padding_may_be_missing() {
+        // 23 pixels of 3 bytes are followed by 3 bytes of padding.
+        let whole = include_bytes!("../tests/decode/bmp_24.bmp");
+        let pixels = decode(whole).unwrap();
+        for missing in 1..=3 {
+            assert_eq!(decode(&whole[..whole.len() - missing]).unwrap(), pixels, "{missing}");
+        }
+        let message = decode(&whole[..whole.len() - 4]).unwrap_err().to_string();
+        assert_eq!(message, "the file is cut off");
+    }
+
+    #[test]
+    fn kinds_that_are_not_read_are_named() {
+        let refusal = |file: &[u8], changes: &[(usize, &[u8])]| {
+            let mut bytes = file.to_vec();
+            for (at, new) in changes {
+                bytes[*at..at + new.len()].copy_from_slice(new);
+            }
+            decode(&bytes).unwrap_err().to_string()
+        };
+        let rgb = include_bytes!("../tests/decode/bmp_24.bmp");
+        let masks = include_bytes!("../tests/decode/bmp_565.bmp");
+        assert!(refusal(rgb, &[(14, &[41])]).contains("header of 41 bytes"));
+        assert!(refusal(rgb, &[(28, &[2])]).contains("2 bits a pixel"));
+        assert!(refusal(rgb, &[(30, &[5])]).contains("compression 5"));
+        assert!(refusal(rgb, &[(18, &[0])]).contains("0×17 pixels"));
+        assert!(refusal(masks, &[(54, &[0, 0xF0])]).contains("masks 0xF000, 0x7E0, 0x1F"));
+        // The height as a number that is negative, and as large as it goes.
+        let huge = refusal(rgb, &[(18, &[0xFF, 0xFF, 0xFF, 0x7F]), (22, &[0, 0, 0, 0x80])]);
+        assert!(huge.contains("are more than"), "{huge}");
+    }
 }
