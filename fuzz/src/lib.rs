@@ -62,6 +62,21 @@ pub fn summed(bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Decodes a picture that begins with `magic`, whatever the fuzzer put there. A panic is found although
+/// [`jit_data::decode`] would catch it: libFuzzer's hook ends the process before.
+pub fn read_picture(magic: &[u8], bytes: &[u8]) {
+    let mut bytes = bytes.to_vec();
+    // Of a WebP file the length of the whole stands in the middle.
+    for (at, &byte) in magic.iter().enumerate().filter(|(_, byte)| **byte != 0) {
+        if let Some(place) = bytes.get_mut(at) {
+            *place = byte;
+        }
+    }
+    if let Ok(picture) = jit_data::decode::decode_bytes(&bytes) {
+        assert_eq!(picture.data().len(), picture.width() * picture.height() * 3);
+    }
+}
+
 /// Decodes the first images of a data set.
 pub fn read_images(root: &Path, found: Result<Folder, DataError>) {
     const FIRST: usize = 64;

@@ -123,7 +123,8 @@ pub struct AblateArgs {
 /// Where weights come from.
 #[derive(Args, Clone, Debug)]
 pub struct SourceArgs {
-    /// A run's folder, a checkpoint's folder, a .safetensors file or a reference .pth file.
+    /// A run's folder, a checkpoint's folder, a .safetensors file (or the index of its shards, or a folder
+    /// of the hub with either), or a reference .pth file.
     #[arg(long, value_name = "PATH")]
     pub checkpoint: PathBuf,
     /// Which weights: `model` (raw), `ema-0.9999` and the like, or a .pth file's `model_ema1`
@@ -382,7 +383,8 @@ pub enum PublishedName {
 /// Arguments of `convert`.
 #[derive(Args, Debug)]
 pub struct ConvertArgs {
-    /// A run's folder, a checkpoint's folder, a .safetensors file or a reference .pth file.
+    /// A run's folder, a checkpoint's folder, a .safetensors file (or the index of its shards, or a folder
+    /// of the hub with either), or a reference .pth file.
     #[arg(value_name = "FROM")]
     pub from: PathBuf,
     /// The file to write; `-` is standard output.
@@ -432,7 +434,8 @@ pub struct InfoArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs<Info>,
-    /// A run's folder, a checkpoint's folder, a .safetensors file or a reference .pth file.
+    /// A run's folder, a checkpoint's folder, a .safetensors file (or the index of its shards, or a folder
+    /// of the hub with either), or a reference .pth file.
     #[arg(long, value_name = "PATH")]
     pub checkpoint: Option<PathBuf>,
 }

@@ -43,7 +43,7 @@ const FUSING: [Flag; 4] = [
     flag("fuse-weight", "fusion.weight"),
 ];
 
-const TRAINING: [Flag; 20] = [
+const TRAINING: [Flag; 22] = [
     flag("data", "data.path"),
     flag("split", "data.split"),
     flag("labels", "data.labels"),
@@ -54,6 +54,8 @@ const TRAINING: [Flag; 20] = [
     flag("subset", "data.subset"),
     flag("skip-damaged", "data.skip_damaged"),
     flag("seed", "train.seed"),
+    flag("init", "train.init"),
+    flag("reinit", "train.reinit"),
     flag("epochs", "train.epochs"),
     flag("max-steps", "train.max_steps"),
     flag("global-batch", "train.global_batch"),

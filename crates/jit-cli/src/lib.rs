@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -20,6 +20,7 @@ mod drawing;
 pub mod failure;
 pub mod flags;
 mod fusion;
+mod hub;
 pub mod interrupt;
 pub mod launch;
 pub mod layers;
@@ -34,6 +35,16 @@ pub mod source;
 mod study_watch;
 pub mod terminal;
 pub mod verify;
+
+/// Keeps quiet about panics of picture decoders: they are reported as damage of the picture.
+fn pass_over_decoders_panics() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if !jit_data::decode::is_decoding() {
+            usual(info);
+        }
+    }));
+}
 
 /// Runs the command line `args`, the program's name first, and tells how it went: 0 for success,
 /// 1 for failure, 2 for a wrong command line or configuration.
@@ -54,6 +65,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(2));
         }
     };
+    pass_over_decoders_panics();
     #[cfg(all(unix, feature = "wgpu"))]
     device::settle_session(match cli.command {
         // It looks at every card.

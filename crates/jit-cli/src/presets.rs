@@ -57,7 +57,7 @@ pub fn table(name: &str) -> Result<Table, PresetError> {
     let mut table: Table = RECIPE.parse().map_err(broken)?;
     // The shape's own keys only: variant, channels and classes stay whatever the file says, and
     // the number of classes is the data's.
-    let dropout = |rate: f32| toml::Value::Float((f64::from(rate) * 1e6).round() / 1e6);
+    let rounded = |x: f32| toml::Value::Float((f64::from(x) * 1e6).round() / 1e6);
     let size = |n: usize| toml::Value::Integer(n as i64);
     let shape = [
         ("image_size", size(model.image_size)),
@@ -68,11 +68,16 @@ pub fn table(name: &str) -> Result<Table, PresetError> {
         ("bottleneck_dim", size(model.bottleneck_dim)),
         ("in_context_len", size(model.in_context_len)),
         ("in_context_start", size(model.in_context_start)),
-        ("attention_dropout", dropout(model.attention_dropout)),
-        ("projection_dropout", dropout(model.projection_dropout)),
+        ("attention_dropout", rounded(model.attention_dropout)),
+        ("projection_dropout", rounded(model.projection_dropout)),
     ];
     let shape = shape.into_iter().map(|(k, v)| (k.to_string(), v)).collect::<Table>();
     table.insert("model".into(), toml::Value::Table(shape));
+    if let (Some(guidance), Some(toml::Value::Table(sample))) =
+        (jit_model::presets::guidance(name), table.get_mut("sample"))
+    {
+        sample.insert("cfg_scale".into(), rounded(guidance));
+    }
     Ok(table)
 }
 
@@ -110,6 +115,8 @@ mod tests {
         assert_eq!((c.train.global_batch, c.train.epochs), (1024, 600.0));
         assert_eq!(c.optim.ema_decay, [0.9999, 0.9996, 0.9998]);
         assert_eq!((c.sample.steps, c.peak_lr()), (50, 2e-4));
+        assert_eq!((c.sample.cfg_scale, config("JiT-B/16").sample.cfg_scale), (2.3, 3.0));
+        assert_eq!(c.model.attention_dropout, 0.0);
     }
 
     #[test]

@@ -15,6 +15,16 @@ pub enum ShapeError {
     /// A tensor that every JiT network has.
     #[error("the weights have no tensor `{0}`: they are not those of a JiT network")]
     Missing(&'static str),
+    /// A tensor that all blocks have, in a block before the last.
+    #[error(
+        "the weights have no tensor `{missing}`, but they have `{later}` of the same or a later block"
+    )]
+    Gap {
+        /// Its name.
+        missing: String,
+        /// A tensor of the same or a later block.
+        later: String,
+    },
     /// A tensor with the wrong number of axes or extents that fit nothing.
     #[error("tensor `{name}` has shape {shape:?}; expected {expected}")]
     Tensor {
@@ -67,8 +77,12 @@ pub fn from_tensors(state: &StateDict) -> Result<Table, ShapeError> {
         Some(_) => find("net.in_context_posemb", 3, "[1, tokens, D]")?[1],
         None => 0,
     };
-    let block = |i: usize| state.contains_key(&format!("net.blocks.{i}.attn.q_norm.weight"));
-    let depth = (0..).take_while(|&i| block(i)).count();
+    let first = |i: usize| format!("net.blocks.{i}.attn.q_norm.weight");
+    let depth = (0..).take_while(|&i| state.contains_key(&first(i))).count();
+    // Without one tensor of a block in the middle the network would merely seem shallower.
+    if let Some(later) = state.keys().find(|name| block_of(name).is_some_and(|i| i >= depth)) {
+        return Err(ShapeError::Gap { missing: first(depth), later: later.clone() });
+    }
     let bottleneck = state.contains_key("net.blocks.0.mlp.0.weight");
     let size = |n: usize| Value::Integer(n as i64);
     Ok([
@@ -86,6 +100,11 @@ pub fn from_tensors(state: &StateDict) -> Result<Table, ShapeError> {
     .into_iter()
     .map(|(key, value)| (key.to_string(), value))
     .collect())
+}
+
+/// The number of the block that a tensor belongs to.
+fn block_of(name: &str) -> Option<usize> {
+    name.strip_prefix("net.blocks.")?.split('.').next()?.parse().ok()
 }
 
 fn misfit(name: &'static str, tensor: &Tensor, expected: &'static str) -> ShapeError {
@@ -203,6 +222,29 @@ mod tests {
             let found: ModelConfig = from_tensors(&state(&model)).unwrap().try_into().unwrap();
             assert_eq!(found, model);
         }
+    }
+
+    #[test]
+    fn a_gap_does_not_make_the_network_shallower() {
+        let model =
+            ModelConfig { image_size: 32, depth: 3, num_classes: 1, ..ModelConfig::default() };
+        for (block, later) in [(1, "net.blocks.1."), (2, "net.blocks.2.")] {
+            let mut state = state(&model);
+            let missing = format!("net.blocks.{block}.attn.q_norm.weight");
+            state.remove(&missing);
+            match from_tensors(&state).unwrap_err() {
+                ShapeError::Gap { missing: found, later: other } => {
+                    assert_eq!(found, missing);
+                    assert!(other.starts_with(later), "{other}");
+                }
+                other => panic!("{other}"),
+            }
+        }
+        // Any other tensor is missed when the values are taken.
+        let mut state = state(&model);
+        state.remove("net.blocks.1.mlp.w3.bias").unwrap();
+        let message = values(Net::new(&model).registry(), state).unwrap_err().to_string();
+        assert!(message.contains("`net.blocks.1.mlp.w3.bias`"), "{message}");
     }
 
     #[test]

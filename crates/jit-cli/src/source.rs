@@ -1,11 +1,12 @@
-//! Where weights come from: a run's folder, one of its checkpoints, a safetensors file, or a
-//! reference `.pth` file; with everything that is known about them.
+//! Where weights come from: a run's folder, one of its checkpoints, a safetensors file or an index of
+//! such, a folder of the hub with either, or a reference `.pth` file; with everything that is known
+//! about them.
 
 use std::path::{Path, PathBuf};
 
 use jit_core::suggest;
 use jit_core::text::Show;
-use jit_model::weights::{LoadedState, load_state};
+use jit_model::weights::{LoadedState, default_set, load_state, weights_in};
 use jit_train::RunConfig;
 use jit_train::checkpoint::{Checkpoint, ema_file, latest, model_file};
 use jit_train::config::Role;
@@ -14,7 +15,7 @@ use toml::{Table, Value};
 use crate::failure::{Failure, Outcome};
 use crate::flags::{ConfigArgs, FlagSet, run_options};
 use crate::layers::{Layers, Origin};
-use crate::shape;
+use crate::{hub, shape};
 
 /// Weights with their configuration.
 pub struct Source {
@@ -26,6 +27,16 @@ pub struct Source {
     pub state: LoadedState,
     /// Class names in the order of their numbers; empty where they are not known.
     pub class_names: Vec<String>,
+    /// Whether it is known before which block the class tokens enter, if they do.
+    pub context_start_known: bool,
+}
+
+/// What becomes of weights that do not tell before which block the class tokens enter.
+enum UnknownStart {
+    /// They are refused, with what mends it.
+    Refuse(&'static str),
+    /// They are read: the tensors are the same wherever the tokens enter.
+    Pass,
 }
 
 /// Finds and reads weights. `which` names a set: `model`, `ema-0.9999`, or what a `.pth` holds.
@@ -37,8 +48,20 @@ pub fn open<F: FlagSet + Clone + std::fmt::Debug>(
     which: Option<&str>,
     args: &ConfigArgs<F>,
 ) -> Outcome<Source> {
-    let mend = "add `--set model.in_context_start=N`";
+    let mend = UnknownStart::Refuse("add `--set model.in_context_start=N`");
     read(path, which, |layers| args.lay_over(layers), mend)
+}
+
+/// Finds and reads weights as [`open`] does, to write them anew.
+///
+/// # Errors
+/// As [`open`], but that weights need not tell where the class tokens enter.
+pub fn open_to_convert<F: FlagSet + Clone + std::fmt::Debug>(
+    path: &Path,
+    which: Option<&str>,
+    args: &ConfigArgs<F>,
+) -> Outcome<Source> {
+    read(path, which, |layers| args.lay_over(layers), UnknownStart::Pass)
 }
 
 /// Finds and reads weights as [`open`] does, with the configuration that they have themselves.
@@ -47,15 +70,15 @@ pub fn open<F: FlagSet + Clone + std::fmt::Debug>(
 /// As [`open`].
 pub fn open_as_it_is(path: &Path, which: Option<&str>) -> Outcome<Source> {
     let mend = "write it anew with `jit convert --set model.in_context_start=N`, and use that";
-    read(path, which, |_| Ok(()), mend)
+    read(path, which, |_| Ok(()), UnknownStart::Refuse(mend))
 }
 
-/// `mend` says how to give the one key that neither weights nor presets may tell.
+/// `unknown` says what to do without the one key that neither weights nor presets may tell.
 fn read(
     path: &Path,
     which: Option<&str>,
     lay_over: impl FnOnce(&mut Layers<'_>) -> Outcome,
-    mend: &str,
+    unknown: UnknownStart,
 ) -> Outcome<Source> {
     let options = run_options();
     let mut layers = Layers::new(&options);
@@ -71,10 +94,13 @@ fn read(
             (file, state)
         }
         None => {
+            let found = if path.is_dir() { weights_in(path) } else { None };
+            let path = found.as_deref().unwrap_or(path);
             let which = which.map_or_else(|| default_set(path), |set| Ok(Some(set.to_string())))?;
             let state = load_state(path, which.as_deref())?;
             let origin = || Origin::File(path.to_path_buf());
-            for told in [shape::from_arguments(&state.metadata), described(&state)] {
+            let beside = hub::described(path)?;
+            for told in [shape::from_arguments(&state.metadata), beside, described(&state)] {
                 layers.add(&told, origin())?;
             }
             let model = shape::from_tensors(&state.tensors).map_err(|e| {
@@ -87,9 +113,15 @@ fn read(
     };
     lay_over(&mut layers)?;
     let mut config: RunConfig = layers.build().map_err(Failure::usage)?;
+    let mut context_start_known = true;
     if config.model.in_context_len > 0 && layers.origin("model.in_context_start").is_none() {
-        config.model.in_context_start =
-            shape::known_context_start(&config.model).ok_or_else(|| unknown_start(&file, mend))?;
+        let known = shape::known_context_start(&config.model);
+        context_start_known = known.is_some();
+        config.model.in_context_start = match (known, unknown) {
+            (Some(start), _) => start,
+            (None, UnknownStart::Pass) => 0,
+            (None, UnknownStart::Refuse(mend)) => return Err(unknown_start(&file, mend)),
+        };
     }
     config.validate().map_err(Failure::usage)?;
     if let (Role::Partner, Some(model)) = (role, config.partner_model()) {
@@ -98,7 +130,7 @@ fn read(
     refuse_unused(&config, &layers)?;
     let names = state.metadata.get("class_names").map(|text| serde_json::from_str(text));
     let class_names = names.and_then(Result::ok).unwrap_or_default();
-    Ok(Source { path: file, config, state, class_names })
+    Ok(Source { path: file, config, state, class_names, context_start_known })
 }
 
 /// Refuses flags that say how to fuse where there is nothing to fuse with.
@@ -136,12 +168,16 @@ fn checkpoint_in(path: &Path) -> Outcome<Option<Checkpoint>> {
     let nested = path.join("checkpoints");
     let folder = if nested.is_dir() { &nested } else { path };
     let found = latest(folder)?;
+    if found.checkpoint.is_none() && found.damaged.is_empty() && weights_in(path).is_some() {
+        return Ok(None);
+    }
     match (found.checkpoint, found.damaged.into_iter().next()) {
         (Some(checkpoint), _) => Ok(Some(checkpoint)),
         (None, Some((_, error))) => Err(error.into()),
         (None, None) => {
             let message = format!("`{}` holds no checkpoint", path.shown());
-            let help = "give the folder of a run (with `checkpoints/`) or of one checkpoint";
+            let help =
+                "give the folder of a run (with `checkpoints/`) or of one checkpoint, or weights";
             Err(Failure::new(message).help(help))
         }
     }
@@ -168,14 +204,6 @@ fn set_in(checkpoint: &Checkpoint, which: Option<&str>) -> Outcome<(PathBuf, Rol
         let has = names.join("`, `");
         Failure::usage(format!("`{dir}` has no weights `{which}`{hint}; it has `{has}`"))
     })
-}
-
-/// A reference checkpoint's first average, `model_ema1`, if it has one.
-fn default_set(path: &Path) -> Outcome<Option<String>> {
-    const AVERAGE: &str = "model_ema1";
-    let file = jit_model::weights::File::open(path)?;
-    let has = file.names().iter().any(|name| name.starts_with(&format!("{AVERAGE}.")));
-    Ok(has.then(|| AVERAGE.to_string()))
 }
 
 /// What our own weight files say of themselves: `config` and `objective` as JSON.

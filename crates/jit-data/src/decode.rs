@@ -4,7 +4,8 @@
 //! blending, CMYK and YCCK lose their black by multiplication. Of 16-bit samples the high byte is
 //! kept, as Pillow does for RGB. Orientation tags and colour profiles are ignored.
 
-use std::io::{Cursor, Read};
+use std::cell::Cell;
+use std::io::{Cursor, ErrorKind, Read};
 use std::panic;
 use std::path::Path;
 
@@ -13,8 +14,8 @@ use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 use jit_core::files::FileError;
 
 use crate::error::DataError;
-use crate::jpeg;
 use crate::raster::Raster;
+use crate::{bmp, gif, jpeg, webp};
 
 /// Largest file that is read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1 << 29;
@@ -65,6 +66,16 @@ pub fn decode_file(path: &Path) -> Result<Raster, DataError> {
     decode_bytes(&bytes).map_err(decode_error)
 }
 
+thread_local! {
+    static DECODING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is decoding a picture. A panic meanwhile becomes an error that
+/// [`decode_bytes`] returns, so that a program's panic hook need not tell of it.
+pub fn is_decoding() -> bool {
+    DECODING.get()
+}
+
 /// Decodes the bytes of a picture file to RGB. The format is recognised by content, not by name.
 ///
 /// # Errors
@@ -72,13 +83,16 @@ pub fn decode_file(path: &Path) -> Result<Raster, DataError> {
 pub fn decode_bytes(bytes: &[u8]) -> Result<Raster, DecodeError> {
     let format = image::guess_format(bytes).map_err(|_| DecodeError::Format)?;
     // A decoder that panics on some damaged file must not take a training run down with it.
+    let before = DECODING.replace(true);
     let decoded = panic::catch_unwind(|| match format {
         ImageFormat::Jpeg => jpeg::decode(bytes),
-        ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp | ImageFormat::Gif => {
-            decode_as(format, bytes)
-        }
+        ImageFormat::Bmp => bmp::decode(bytes),
+        ImageFormat::Gif => gif::decode(bytes),
+        ImageFormat::Png => decode_as(format, bytes),
+        ImageFormat::WebP => decode_as(format, &webp::with_plain_first_frame(bytes)?),
         _ => Err(DecodeError::Format),
     });
+    DECODING.set(before);
     decoded.unwrap_or_else(|_| Err(DecodeError::Content("the decoder gave up on it".to_owned())))
 }
 
@@ -103,7 +117,12 @@ fn decode_as(format: ImageFormat, bytes: &[u8]) -> Result<Raster, DecodeError> {
 }
 
 fn content(error: ImageError) -> DecodeError {
-    DecodeError::Content(error.to_string())
+    DecodeError::Content(match error {
+        ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            "the file is cut off".to_owned()
+        }
+        error => error.to_string(),
+    })
 }
 
 /// Interleaved samples of any layout to RGB8.

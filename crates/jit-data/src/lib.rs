@@ -5,6 +5,7 @@
 //! decodes; a [`Loader`] then yields [`Batch`]es from any position of the endless sample stream.
 
 pub mod archive;
+mod bmp;
 pub mod cifar;
 pub mod config;
 pub mod dataset;
@@ -13,6 +14,7 @@ pub mod digits;
 pub mod error;
 pub mod folder;
 mod foreign;
+mod gif;
 pub mod grid;
 pub mod idx;
 pub mod jpeg;
@@ -22,6 +24,7 @@ mod members;
 pub mod npz;
 pub mod order;
 pub mod pack;
+mod palette;
 mod parallel;
 pub mod parquet;
 pub mod pixels;
@@ -32,6 +35,7 @@ pub mod scan;
 pub mod splits;
 pub mod subset;
 pub mod transform;
+mod webp;
 pub mod zipped;
 
 pub use config::{DataConfig, open};

@@ -44,7 +44,7 @@ fn every_kind_of_file_converts_as_pillow_does() {
         assert_same(name, ours.data(), &expected);
         kinds += 1;
     }
-    assert_eq!(kinds, 32);
+    assert_eq!(kinds, 68);
 }
 
 fn assert_same(name: &str, ours: &[u8], expected: &[u8]) {

@@ -71,3 +71,23 @@ fn other_formats_are_named_as_such() {
         assert!(matches!(decode_bytes(bytes), Err(DecodeError::Format)));
     }
 }
+
+/// Pillow reads the last three. They are damaged, and so refused, by a message that tells why.
+#[test]
+fn damaged_pngs_say_what_is_wrong() {
+    let png = PICTURES.iter().find(|b| b.starts_with(b"\x89PNG")).unwrap();
+    let refusal = |bytes: &[u8]| decode_bytes(bytes).unwrap_err().to_string();
+    let data = png.windows(4).position(|w| w == b"IDAT").unwrap();
+    let end = png.windows(4).position(|w| w == b"IEND").unwrap();
+
+    assert_eq!(refusal(&png[..data + 10]), "the file is cut off");
+    assert_eq!(refusal(&png[..end - 4]), "the file is cut off");
+    let mut wrong = png.clone();
+    wrong[end - 5] ^= 1;
+    assert!(refusal(&wrong).contains("CRC"));
+    let mut unknown = png.clone();
+    let chunk = [&[0, 0, 0, 0][..], b"ABCD", &[0xDB, 0x17, 0x20, 0xA5]].concat();
+    unknown.splice(data - 4..data - 4, chunk);
+    let said = refusal(&unknown);
+    assert!(said.contains("ABCD"), "{said}");
+}

@@ -95,9 +95,14 @@ impl Reference {
         Self { gaussian, sample: None }
     }
 
-    /// Number of real images; 0 where the statistics do not tell.
+    /// The same images, and statistics of more than them, which FID is taken against.
+    pub fn with_statistics(self, gaussian: Gaussian) -> Self {
+        Self { gaussian, ..self }
+    }
+
+    /// Number of real images; 0 where there are only statistics that do not tell.
     pub fn len(&self) -> usize {
-        self.gaussian.count
+        self.sample.as_ref().map_or(self.gaussian.count, Sample::len)
     }
 
     /// Whether nothing is known of the number of images.

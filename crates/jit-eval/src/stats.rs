@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use jit_model::weights::{Npz, Tensor, TensorData, write_npz};
+use jit_model::weights::{File, Npz, Tensor, TensorData, write_npz};
 use serde::{Deserialize, Serialize};
 
 use crate::{EvalError, Gaussian};
@@ -33,34 +33,58 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Reads `mu` and `sigma`, or ADM's `mu_s` and `sigma_s`.
+    /// Whether a file holds statistics: `mu` and `sigma` in an `.npz`, or what torch-fidelity keeps
+    /// in a `.pt`. ADM's reference batches hold images beside them.
+    ///
+    /// # Errors
+    /// [`EvalError::Weights`] when the archive is damaged.
+    pub fn are_in(path: &Path) -> Result<bool, EvalError> {
+        if !path.is_file() {
+            return Ok(false);
+        }
+        if is_torch(path) {
+            return Ok(true);
+        }
+        if path.extension().is_none_or(|extension| extension != "npz") {
+            return Ok(false);
+        }
+        let names = Npz::open(path)?.names();
+        let has = |name: &str| names.iter().any(|n| n == name);
+        Ok(has("mu") && has("sigma") || !has("arr_0"))
+    }
+
+    /// Reads `mu` and `sigma` of an `.npz` file or of torch-fidelity's cache.
     ///
     /// # Errors
     /// [`EvalError::Stats`] when the arrays are missing or do not fit together, and
     /// [`EvalError::Weights`] when the archive is damaged.
     pub fn read(path: &Path) -> Result<Self, EvalError> {
         let fault = |what: String| EvalError::Stats { path: path.into(), what };
+        if is_torch(path) {
+            let file = File::open(path)?;
+            let array = |name: &str| {
+                let array = file.as_pth().and_then(|file| file.root().get(name)?.as_numpy());
+                array.ok_or_else(|| {
+                    fault(format!(
+                        "expected `{name}` as an array of floats, as torch-fidelity caches it"
+                    ))
+                })
+            };
+            let gaussian = gaussian(array("mu")?, array("sigma")?).map_err(fault)?;
+            return Ok(Self { gaussian, provenance: None });
+        }
         let npz = Npz::open(path)?;
         let names = npz.names();
         let has = |name: &str| names.iter().any(|n| n == name);
-        let (mu, sigma) = match (has("mu") && has("sigma"), has("mu_s") && has("sigma_s")) {
-            (true, _) => ("mu", "sigma"),
-            (_, true) => ("mu_s", "sigma_s"),
-            _ => {
-                let have = names.join("`, `");
-                return Err(fault(format!("expected `mu` and `sigma`; it has `{have}`")));
-            }
-        };
-        let (mu, sigma) = (npz.array(mu)?, npz.array(sigma)?);
-        let dim = mu.shape.iter().product::<usize>();
-        if dim == 0 || sigma.shape != [dim, dim] {
-            let shapes = (&mu.shape, &sigma.shape);
-            return Err(fault(format!("mu {:?} and sigma {:?} do not fit", shapes.0, shapes.1)));
+        if !(has("mu") && has("sigma")) {
+            let have = names.join("`, `");
+            let spatial = match has("mu_s") {
+                true => "; `mu_s` and `sigma_s` are of spatial features, for sFID",
+                false => "",
+            };
+            return Err(fault(format!("expected `mu` and `sigma`; it has `{have}`{spatial}")));
         }
-        let (mean, covariance) = (numbers(mu.data), numbers(sigma.data));
-        if mean.iter().chain(&covariance).any(|v| !v.is_finite()) {
-            return Err(fault("some values are not finite".into()));
-        }
+        let gaussian = gaussian(npz.array("mu")?, npz.array("sigma")?).map_err(fault)?;
         let provenance = match has("provenance") {
             false => None,
             true => match npz.array("provenance")?.data {
@@ -72,7 +96,7 @@ impl Stats {
             },
         };
         let count = provenance.as_ref().map_or(0, |p| p.count);
-        Ok(Self { gaussian: Gaussian { count, mean, covariance }, provenance })
+        Ok(Self { gaussian: Gaussian { count, ..gaussian }, provenance })
     }
 
     /// Writes the file to where a user points.
@@ -132,6 +156,23 @@ impl Stats {
             Some((what, theirs, ours)) => Err(mismatch(path, what, &theirs, &ours)),
         }
     }
+}
+
+fn is_torch(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "pt" || extension == "pth")
+}
+
+/// Mean and covariance, if they fit together.
+fn gaussian(mu: Tensor, sigma: Tensor) -> Result<Gaussian, String> {
+    let dim = mu.shape.iter().product::<usize>();
+    if dim == 0 || sigma.shape != [dim, dim] {
+        return Err(format!("mu {:?} and sigma {:?} do not fit", mu.shape, sigma.shape));
+    }
+    let (mean, covariance) = (numbers(mu.data), numbers(sigma.data));
+    if mean.iter().chain(&covariance).any(|v| !v.is_finite()) {
+        return Err("some values are not finite".into());
+    }
+    Ok(Gaussian { count: 0, mean, covariance })
 }
 
 fn mismatch(path: &Path, what: &'static str, theirs: &str, ours: &str) -> EvalError {
@@ -201,14 +242,42 @@ mod tests {
             shape: shape.to_vec(),
             data: TensorData::F32(values.to_vec()),
         };
+        // An ADM reference batch: images, statistics, and those of features that we do not have.
+        let images = Tensor { shape: vec![1, 1, 1, 3], data: TensorData::U8(vec![1, 2, 3]) };
+        let spatial = [("mu_s", array(&[1], &[7.0])), ("sigma_s", array(&[1, 1], &[9.0]))];
         write_npz(&path, |npz| {
-            npz.array("mu_s", &array(&[2], &[1.0, -2.5]))?;
-            npz.array("sigma_s", &array(&[2, 2], &[2.0, 0.5, 0.5, 3.0]))
+            npz.array("arr_0", &images)?;
+            spatial.iter().try_for_each(|(name, values)| npz.array(name, values))?;
+            npz.array("mu", &array(&[2], &[1.0, -2.5]))?;
+            npz.array("sigma", &array(&[2, 2], &[2.0, 0.5, 0.5, 3.0]))
         })
         .unwrap();
+        assert!(Stats::are_in(&path).unwrap());
         let foreign = Stats::read(&path).unwrap();
         assert_eq!((foreign.gaussian.count, foreign.provenance), (0, None));
         assert_eq!(foreign.gaussian.covariance, [2.0, 0.5, 0.5, 3.0]);
+
+        write_npz(&path, |npz| spatial.iter().try_for_each(|(name, v)| npz.array(name, v)))
+            .unwrap();
+        let message = Stats::read(&path).unwrap_err().to_string();
+        assert!(message.contains("spatial features, for sFID"), "{message}");
+        write_npz(&path, |npz| npz.array("arr_0", &images)).unwrap();
+        assert!(!Stats::are_in(&path).unwrap());
+    }
+
+    /// The layout of `torch.save({"mu": mu, "sigma": sigma}, path)`, as torch-fidelity caches them.
+    #[test]
+    fn torch_fidelitys_cache_is_read() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/stat-fid.pt"));
+        assert!(Stats::are_in(path).unwrap());
+        let read = Stats::read(path).unwrap();
+        assert_eq!(read.gaussian.mean, [0.5, -1.25]);
+        assert_eq!((read.gaussian.covariance, read.provenance), (vec![2.0, 0.5, 0.5, 3.0], None));
+
+        let dir = tempfile::tempdir().unwrap();
+        let other = dir.path().join("model.pt");
+        std::fs::write(&other, b"PK\x03\x04").unwrap();
+        assert!(Stats::read(&other).is_err());
     }
 
     #[test]

@@ -9,16 +9,20 @@ struct Size {
     num_heads: usize,
     bottleneck_dim: usize,
     in_context_start: usize,
-    dropout: f32,
+    /// After attention's output and inside the MLP; attention's probabilities have none.
+    projection_dropout: f32,
+    /// Guidance of the published evaluations at patch 16, 32 and 64. None were published at patch
+    /// 64, nor of G: they have their neighbour's.
+    guidance: [f32; 3],
 }
 
 /// Spec §1, table of presets.
 #[rustfmt::skip]
 const SIZES: [Size; 4] = [
-    Size { letter: "B", depth: 12, hidden_size:  768, num_heads: 12, bottleneck_dim: 128, in_context_start:  4, dropout: 0.0 },
-    Size { letter: "L", depth: 24, hidden_size: 1024, num_heads: 16, bottleneck_dim: 128, in_context_start:  8, dropout: 0.0 },
-    Size { letter: "H", depth: 32, hidden_size: 1280, num_heads: 16, bottleneck_dim: 256, in_context_start: 10, dropout: 0.2 },
-    Size { letter: "G", depth: 40, hidden_size: 1664, num_heads: 16, bottleneck_dim: 256, in_context_start: 10, dropout: 0.2 },
+    Size { letter: "B", depth: 12, hidden_size:  768, num_heads: 12, bottleneck_dim: 128, in_context_start:  4, projection_dropout: 0.0, guidance: [3.0, 3.0, 3.0] },
+    Size { letter: "L", depth: 24, hidden_size: 1024, num_heads: 16, bottleneck_dim: 128, in_context_start:  8, projection_dropout: 0.0, guidance: [2.4, 2.5, 2.5] },
+    Size { letter: "H", depth: 32, hidden_size: 1280, num_heads: 16, bottleneck_dim: 256, in_context_start: 10, projection_dropout: 0.2, guidance: [2.2, 2.3, 2.3] },
+    Size { letter: "G", depth: 40, hidden_size: 1664, num_heads: 16, bottleneck_dim: 256, in_context_start: 10, projection_dropout: 0.2, guidance: [2.2, 2.3, 2.3] },
 ];
 
 /// Patch sizes; each preset has 16 × 16 patches, at 256², 512² and 1024².
@@ -32,11 +36,22 @@ pub fn names() -> Vec<String> {
         .collect()
 }
 
-/// The preset called `name`, if there is one.
-pub fn model(name: &str) -> Option<ModelConfig> {
+/// The size of the preset called `name`, and the index of its patch size.
+fn find(name: &str) -> Option<(&'static Size, usize)> {
     let (letter, patch) = name.strip_prefix("JiT-")?.split_once('/')?;
     let size = SIZES.iter().find(|s| s.letter == letter)?;
-    let patch_size = *PATCHES.iter().find(|p| p.to_string() == patch)?;
+    Some((size, PATCHES.iter().position(|p| p.to_string() == patch)?))
+}
+
+/// The scale of guidance with which the preset called `name` was evaluated, if there is one.
+pub fn guidance(name: &str) -> Option<f32> {
+    find(name).map(|(size, patch)| size.guidance[patch])
+}
+
+/// The preset called `name`, if there is one.
+pub fn model(name: &str) -> Option<ModelConfig> {
+    let (size, patch) = find(name)?;
+    let patch_size = PATCHES[patch];
     Some(ModelConfig {
         image_size: 16 * patch_size,
         patch_size,
@@ -46,8 +61,7 @@ pub fn model(name: &str) -> Option<ModelConfig> {
         bottleneck_dim: size.bottleneck_dim,
         in_context_len: 32,
         in_context_start: size.in_context_start,
-        attention_dropout: size.dropout,
-        projection_dropout: size.dropout,
+        projection_dropout: size.projection_dropout,
         ..ModelConfig::default()
     })
 }
@@ -75,6 +89,11 @@ mod tests {
             assert!((have - millions).abs() <= tolerance, "{name} has {have} M parameters");
         }
         assert_eq!(model("JiT-B/8"), None);
+        assert_eq!(guidance("JiT-B/8"), None);
+        let published = ["JiT-B/32", "JiT-L/16", "JiT-L/32", "JiT-H/16", "JiT-H/32"];
+        assert_eq!(published.map(|n| guidance(n).unwrap()), [3.0, 2.4, 2.5, 2.2, 2.3]);
+        let huge = model("JiT-H/16").unwrap();
+        assert_eq!((huge.attention_dropout, huge.projection_dropout), (0.0, 0.2));
         assert_eq!(model("JiT-B/32").unwrap().image_size, 512);
     }
 }

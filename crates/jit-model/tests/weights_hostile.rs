@@ -114,6 +114,24 @@ fn read(bytes: &[u8], name: &str) -> (Vec<usize>, TensorData) {
 }
 
 #[test]
+fn tensors_of_types_that_are_not_read_are_named() {
+    // What torch.save writes of a tensor of 8-bit floats, which have no storage class.
+    let mut pickle = b"\x80\x02}(".to_vec();
+    pickle.extend(text("net.a"));
+    pickle.extend(b"ctorch._utils\n_rebuild_tensor_v3\n((");
+    pickle.extend(text("storage"));
+    pickle.extend(b"ctorch.storage\nUntypedStorage\n");
+    pickle.extend([text("0"), text("cpu"), integer(16), b"tQ".to_vec()].concat());
+    pickle.extend([integer(0), tuple(&[4, 4]), tuple(&[4, 1])].concat());
+    pickle.extend(b"\x89ccollections\nOrderedDict\n)Rctorch\nfloat8_e4m3fn\ntRu.");
+    refused(&pth(&pickle), "`net.a`");
+    refused(&pth(&pickle), "elements of type float8_e4m3fn");
+    refused(&pth(&pickle), "save it as one of them");
+    let sparse = b"\x80\x02}(X\x05\x00\x00\x00net.actorch._utils\n_rebuild_sparse_tensor\n)Ru.";
+    refused(&pth(sparse), "_rebuild_sparse_tensor");
+}
+
+#[test]
 fn strided_and_offset_tensors_become_contiguous() {
     let transposed = pth(&state_dict(&[Described { strides: &[1, 2], ..FOUR }]));
     assert_eq!(read(&transposed, "net.a"), (vec![2, 2], TensorData::F32(vec![0.0, 2.0, 1.0, 3.0])));

@@ -80,6 +80,13 @@ pub enum Schedule {
 pub struct TrainConfig {
     /// Seed of everything random: initial weights, order of the images, noise, dropout.
     pub seed: u64,
+    /// Weights to begin with instead of random ones: a .safetensors or .pth file, an index of shards, or the folder
+    /// of a run or of the hub; of averages the first. Read when a run starts, not when it goes on.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub init: String,
+    /// Groups of weights that are random although `train.init` has them: `class_embed`, the table of classes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reinit: Vec<WeightGroup>,
     /// Length of the run in passes over the data; may be fractional.
     pub epochs: f64,
     /// Stop after this many optimizer steps, even if epochs remain; 0 for no limit.
@@ -117,6 +124,23 @@ pub struct TrainConfig {
     pub sample_seed: u64,
     /// Optimizer steps between lines of `metrics.jsonl` and TensorBoard scalars.
     pub log_every: u64,
+}
+
+/// Weights that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightGroup {
+    /// The table of class embeddings, whose size is the number of classes.
+    ClassEmbed,
+}
+
+impl WeightGroup {
+    /// Whether the tensor `name` belongs to it.
+    pub fn has(self, name: &str) -> bool {
+        match self {
+            Self::ClassEmbed => name.starts_with("net.y_embedder."),
+        }
+    }
 }
 
 /// The precision asked for.
@@ -179,6 +203,8 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             seed: 0,
+            init: String::new(),
+            reinit: Vec::new(),
             epochs: 200.0,
             max_steps: 0,
             global_batch: 1024,
@@ -254,6 +280,15 @@ impl RunConfig {
         }
         self.optim.validate()?;
         self.train.validate()?;
+        if !self.train.reinit.is_empty() && self.train.init.is_empty() {
+            let expected = "nothing, since all weights are random without train.init";
+            return Err(invalid("train.reinit", "class_embed", expected));
+        }
+        if !self.train.init.is_empty() && !self.partner.is_none() {
+            let expected =
+                "nothing, since two networks are trained: they begin with random weights";
+            return Err(invalid("train.init", &self.train.init, expected));
+        }
         let null = self.model.null_class();
         let classes = &self.train.sample_classes;
         if let Some(class) = classes.iter().find(|&&c| c > null) {

@@ -109,6 +109,16 @@ pub enum TrainError {
         /// Classes of the data.
         need: usize,
     },
+    /// The weights to begin with are not those of this network.
+    #[error("a run cannot begin with the weights of `{}`: {what}; {mend}", path.shown())]
+    Init {
+        /// Where the weights are.
+        path: PathBuf,
+        /// What does not fit.
+        what: String,
+        /// What to do.
+        mend: &'static str,
+    },
     /// Another process trains in the same folder.
     #[error("another process is training in `{}`; wait for it or choose another --out", dir.shown())]
     Locked {

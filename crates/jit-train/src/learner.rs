@@ -3,7 +3,6 @@
 
 use jit_model::denoiser::Batch;
 use jit_model::dropout::DropoutKeys;
-use jit_model::init::initial_values;
 use jit_model::net::{Keep, Mode};
 use jit_model::params::Registry;
 use jit_model::{Denoiser, Device, Grads, ModelConfig, Params, SampleConfig, Sampler};
@@ -14,6 +13,7 @@ use crate::communicator::{CommunicationError, Communicator};
 use crate::config::{Role, RunConfig, TrainConfig};
 use crate::error::TrainError;
 use crate::feed::Micro;
+use crate::init::first_values;
 use crate::observer::{Losses, T_BINS};
 use crate::optimizer::{Optimizer, OptimizerState};
 use crate::reduce::Reducer;
@@ -110,7 +110,7 @@ impl<D: Device> Learner<D> {
                 (params, Optimizer::restore(dev, registry, &state, &config.optim))
             }
             None => {
-                let values = initial_values(registry, config.train.seed);
+                let values = resume.first_values(registry, config)?;
                 let optimizer = Optimizer::new(dev, registry, &values, &config.optim);
                 (Params::upload(dev, registry, &values), optimizer)
             }
@@ -255,7 +255,25 @@ impl Resume<'_> {
         self,
         read: impl FnOnce(&Checkpoint) -> Result<Vec<Vec<f32>>, TrainError>,
     ) -> Result<Vec<Vec<f32>>, TrainError> {
-        let values = self.checkpoint.map(read).transpose()?.unwrap_or_default();
+        self.told(self.checkpoint.map(read).transpose()?.unwrap_or_default())
+    }
+
+    /// What a network begins with: random values, which each process draws, or those of a file, which
+    /// process 0 reads.
+    fn first_values(
+        self,
+        registry: &Registry,
+        config: &RunConfig,
+    ) -> Result<Vec<Vec<f32>>, TrainError> {
+        if config.train.init.is_empty() {
+            return first_values(registry, config);
+        }
+        let mine = self.comm.is_first().then(|| first_values(registry, config));
+        self.told(mine.transpose()?.unwrap_or_default())
+    }
+
+    /// Process 0's values, on all processes.
+    fn told(self, values: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>, TrainError> {
         if self.comm.size() == 1 {
             return Ok(values);
         }

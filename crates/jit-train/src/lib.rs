@@ -10,6 +10,7 @@ pub mod draw;
 pub mod error;
 pub mod evaluation;
 pub mod feed;
+pub mod init;
 pub mod journal;
 pub mod learner;
 pub mod metrics;

@@ -16,13 +16,20 @@ use crate::{shape, source};
 /// # Errors
 /// When they cannot be read, or the file cannot be written.
 pub fn run(args: &ConvertArgs, out: &mut dyn Write) -> Outcome {
-    let mut source = source::open(&args.from, args.weights.as_deref(), &args.config)?;
+    let mut source = source::open_to_convert(&args.from, args.weights.as_deref(), &args.config)?;
     shape::find_head(&mut source.config.objective, &source.state.tensors);
     let denoiser = Denoiser::new(&Cpu::F32, &source.config.model, &source.config.objective);
     let specs = denoiser.registry().specs();
     let values = shape::values(denoiser.registry(), source.state.tensors)?;
+    let mut config = serde_json::to_value(&source.config.model)?;
+    if !source.context_start_known
+        && let Some(keys) = config.as_object_mut()
+    {
+        // Whoever draws with these weights is asked for it, as with those that are read here.
+        keys.remove("in_context_start");
+    }
     let metadata: BTreeMap<String, String> = [
-        ("config", serde_json::to_string(&source.config.model)?),
+        ("config", config.to_string()),
         ("objective", serde_json::to_string(&source.config.objective)?),
         ("class_names", serde_json::to_string(&source.class_names)?),
         ("set", source.state.set),

@@ -15,6 +15,7 @@ use jit_eval::{
 };
 use jit_model::Device;
 use jit_model::sampler::TimeGrid;
+use jit_model::weights::Npz;
 use jit_train::Communicator;
 use jit_train::communicator::CommunicationError;
 use jit_train::turns::in_turn;
@@ -56,8 +57,13 @@ pub fn run(
     let statistics = read_statistics(&reference)?;
     let held_out = args.held_out.clone().or_else(|| default_held_out(&reference));
     let held_out = held_out.as_deref().map(Source::open).transpose()?;
+    let of_images = [Metric::Kid, Metric::PrecisionRecall];
     let real = match &statistics {
         None => Some(Source::open(&reference)?),
+        // ADM's reference batches hold images beside the statistics.
+        Some(_) if of_images.iter().any(|metric| options.metrics.contains(metric)) => {
+            images_beside(&reference)?
+        }
         Some(_) => None,
     };
     let given = args.images.as_deref().map(Source::open).transpose()?;
@@ -99,16 +105,21 @@ pub fn run(
         }
     };
     let fit = fit()?;
-    let against = match (&statistics, &real) {
-        (Some(stats), _) => {
-            let ours = provenance(&extractors, protocol, size[0], count);
-            stats.check(&reference, &ours)?;
-            Some(Reference::statistics(stats.gaussian.clone()))
-        }
-        (None, Some(source)) => {
+    if let Some(stats) = &statistics {
+        stats.check(&reference, &provenance(&extractors, protocol, size[0], count))?;
+    }
+    let of_statistics = statistics.map(|stats| stats.gaussian);
+    let from_both = of_statistics.is_some() && real.is_some();
+    let against = match (of_statistics, &real) {
+        (statistics, Some(source)) => {
             let (real, _) = gather(comm, source, fit, &extractors, cache.as_ref(), "reference")?;
-            real.map(Reference::images).transpose()?
+            let images = real.map(Reference::images).transpose()?;
+            match statistics {
+                Some(gaussian) => images.map(|images| images.with_statistics(gaussian)),
+                None => images,
+            }
         }
+        (Some(gaussian), None) => Some(Reference::statistics(gaussian)),
         (None, None) => Err(Failure::new("there is no reference"))?,
     };
     let mut real = match &held_out {
@@ -127,9 +138,10 @@ pub fn run(
     let evaluation = Evaluation {
         generated: described,
         reference: Real {
-            path: reference.display().to_string(),
+            path: reference.shown().to_string(),
             protocol: protocol.name(),
             resolution: size[0],
+            from_both,
         },
         extractor,
         weights,
@@ -253,14 +265,19 @@ fn options(args: &EvalArgs) -> Options {
 
 /// The statistics that `path` holds, if it is a file of such.
 fn read_statistics(path: &Path) -> Outcome<Option<Stats>> {
-    if path.extension().is_none_or(|e| e != "npz") || !path.is_file() {
+    Ok(match Stats::are_in(path)? {
+        true => Some(Stats::read(path)?),
+        false => None,
+    })
+}
+
+/// The images that a file of statistics holds beside them, if it does.
+fn images_beside(path: &Path) -> Outcome<Option<Source>> {
+    if path.extension().is_none_or(|extension| extension != "npz") {
         return Ok(None);
     }
-    let names = jit_model::weights::Npz::open(path)?.names();
-    match names.iter().any(|name| name == "arr_0") {
-        true => Ok(None),
-        false => Ok(Some(Stats::read(path)?)),
-    }
+    let has_images = Npz::open(path)?.names().iter().any(|name| name == "arr_0");
+    Ok(if has_images { Some(Source::open(path)?) } else { None })
 }
 
 /// What statistics made here and now would say of themselves.

@@ -191,6 +191,7 @@ fn explain(error: TrainError) -> Failure {
         | TrainError::Differs { .. }
         | TrainError::Classes { .. }
         | TrainError::NoRoom { .. }
+        | TrainError::Init { .. }
         | TrainError::TooManyProcesses { .. } => Failure::usage(error),
         error => error.into(),
     }

@@ -4,10 +4,12 @@
 //! is reserved, and a pickle is read as data: nothing in it is ever executed.
 
 mod archive;
+mod diffusers;
 mod npz;
 mod pickle;
 mod pth;
 mod safetensors;
+mod shards;
 mod state;
 mod tensor;
 
@@ -23,10 +25,12 @@ pub use npz::{Npz, NpzWriter, write_npz};
 pub use pickle::Value;
 pub use pth::PthFile;
 pub use safetensors::write_safetensors;
-pub use state::{LoadedState, StateDict, load_state};
+pub use shards::weights_in;
+pub use state::{LoadedState, StateDict, default_set, load_state};
 pub use tensor::{Dtype, Tensor, TensorData};
 
 use self::safetensors::Safetensors;
+use self::shards::Shards;
 
 /// Why weights cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +40,8 @@ pub enum WeightsError {
     File(#[from] FileError),
     /// The file is of another kind.
     #[error(
-        "`{}` is {found}; weights are read from safetensors files and from `.pth` files that \
-         torch.save wrote", path.shown()
+        "`{}` is {found}; weights are read from safetensors files, the index of their shards, and \
+         `.pth` files that torch.save wrote", path.shown()
     )]
     UnknownFormat {
         /// The file.
@@ -65,7 +69,7 @@ pub enum WeightsError {
     /// A tensor's elements are of a type that no weights have.
     #[error(
         "tensor `{}` of `{}` has elements of type {}; \
-         F32, F64, F16, BF16, I64, I32, U8 and Bool can be read", name.shown(), path.shown(), dtype.shown()
+         F32, F64, F16, BF16, I64, I32, U8 and Bool can be read; save it as one of them", name.shown(), path.shown(), dtype.shown()
     )]
     Dtype {
         /// The file.
@@ -136,16 +140,26 @@ pub struct File {
 
 enum Content {
     Safetensors(Safetensors),
+    Shards(Shards),
     Pth(PthFile),
 }
 
 impl File {
-    /// Opens a safetensors file or a torch checkpoint, told apart by content.
+    /// Opens a safetensors file or a torch checkpoint, told apart by content, or the shards that an
+    /// index (`NAME.safetensors.index.json`) tells of.
     ///
     /// # Errors
     /// [`WeightsError`] when the file cannot be read, is of another kind, or its header, directory
     /// or pickle is damaged.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        if shards::is_index(path) {
+            let shards = Shards::open(path)?;
+            return Ok(Self {
+                path: path.into(),
+                len: shards.len(),
+                content: Content::Shards(shards),
+            });
+        }
         let file = jit_core::input::open(path)?;
         let len = file.metadata().map_err(FileError::at("read", path))?.len();
         let mut first = Vec::new();
@@ -166,6 +180,7 @@ impl File {
     pub fn names(&self) -> Vec<String> {
         match &self.content {
             Content::Safetensors(file) => file.names(),
+            Content::Shards(file) => file.names(),
             Content::Pth(file) => file.names(),
         }
     }
@@ -175,6 +190,7 @@ impl File {
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         match &self.content {
             Content::Safetensors(file) => file.metadata(),
+            Content::Shards(file) => file.metadata(),
             Content::Pth(file) => file.metadata(),
         }
     }
@@ -183,6 +199,7 @@ impl File {
     pub fn info(&self, name: &str) -> Option<TensorInfo> {
         match &self.content {
             Content::Safetensors(file) => file.info(name),
+            Content::Shards(file) => file.info(name),
             Content::Pth(file) => file.info(name),
         }
     }
@@ -200,6 +217,7 @@ impl File {
     pub fn tensor(&self, name: &str) -> Result<Tensor, WeightsError> {
         let found = match &self.content {
             Content::Safetensors(file) => file.tensor(name)?,
+            Content::Shards(file) => file.tensor(name)?,
             Content::Pth(file) => file.tensor(name)?,
         };
         found.ok_or_else(|| WeightsError::Missing {
@@ -212,7 +230,7 @@ impl File {
     /// The opened torch checkpoint, if this is one.
     pub fn as_pth(&self) -> Option<&PthFile> {
         match &self.content {
-            Content::Safetensors(_) => None,
+            Content::Safetensors(_) | Content::Shards(_) => None,
             Content::Pth(file) => Some(file),
         }
     }

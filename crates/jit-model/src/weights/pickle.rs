@@ -6,6 +6,7 @@
 //! stored once): memory stays proportional to the pickle's length.
 
 mod machine;
+mod numpy;
 mod opcode;
 
 use machine::Machine;
@@ -216,6 +217,7 @@ impl<'a> Value<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tensor::{Tensor, TensorData};
     use super::*;
     use proptest::prelude::*;
 
@@ -268,6 +270,21 @@ mod tests {
         let (callable, args) = pickle.root().as_call().unwrap();
         assert_eq!(callable, ("os", "system"));
         assert_eq!(args.items().unwrap().next().unwrap().as_str(), Some("exit"));
+    }
+
+    /// `pickle.dumps({"mu": v, "sigma": m, "fortran": np.asfortranarray(m)}, 2)` of NumPy 2, for `v
+    /// = np.array([1.5, -2, 300])` and `m = np.arange(6.0, dtype="f4").reshape(2, 3)`.
+    #[test]
+    fn numpy_arrays_are_read() {
+        let bytes = include_bytes!("../../tests/golden/numpy.protocol2.pkl");
+        let pickle = Pickle::parse(bytes).unwrap();
+        let array = |name: &str| pickle.root().get(name).unwrap().as_numpy().unwrap();
+        let vector = Tensor { shape: vec![3], data: TensorData::F64(vec![1.5, -2.0, 300.0]) };
+        assert_eq!(array("mu"), vector);
+        let data = TensorData::F32(vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let matrix = Tensor { shape: vec![2, 3], data };
+        assert_eq!([array("sigma"), array("fortran")], [matrix.clone(), matrix]);
+        assert!(pickle.root().as_numpy().is_none());
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Index {
             .ok_or("its pickle repeats the same values too many times over")?;
         if let Some(text) = scalar {
             self.metadata.insert(name, text);
-        } else if matches!(value.as_call(), Some(((MODULE, REBUILD | REBUILD_PARAMETER), _))) {
+        } else if value.as_call().is_some_and(|((module, name), _)| is_rebuild(module, name)) {
             self.tensors.insert(name, value.id());
         } else if depth < MAX_DEPTH {
             if let Some(entries) = value.entries() {
@@ -193,6 +193,14 @@ fn join(path: &str, key: &str) -> String {
 const MODULE: &str = "torch._utils";
 const REBUILD: &str = "_rebuild_tensor_v2";
 const REBUILD_PARAMETER: &str = "_rebuild_parameter";
+/// How tensors are described whose type has no storage class, such as those of 8-bit floats.
+const REBUILD_TYPED: &str = "_rebuild_tensor_v3";
+
+/// Whether a call makes a tensor of any kind, also of those that cannot be read.
+fn is_rebuild(module: &str, name: &str) -> bool {
+    let tensor = name.starts_with("_rebuild_") && name.contains("tensor");
+    module == MODULE && (name == REBUILD_PARAMETER || tensor)
+}
 
 /// What the pickle says of a tensor.
 struct Stored<'a> {
@@ -207,14 +215,22 @@ struct Stored<'a> {
 impl<'a> Stored<'a> {
     /// Reads a call of torch's rebuilding functions; `None` if it makes no sense.
     fn describe(value: Value<'a>) -> Option<Self> {
-        let mut args = match value.as_call()? {
+        let ((module, name), args) = match value.as_call()? {
             // (tensor, requires_grad, hooks)
-            ((MODULE, REBUILD_PARAMETER), args) => match args.items()?.next()?.as_call()? {
-                ((MODULE, REBUILD), args) => args.items()?,
-                _ => return None,
-            },
-            ((MODULE, REBUILD), args) => args.items()?,
-            _ => return None,
+            ((MODULE, REBUILD_PARAMETER), args) => args.items()?.next()?.as_call()?,
+            call => call,
+        };
+        let mut args = match name {
+            _ if module != MODULE => return None,
+            REBUILD => args.items()?,
+            REBUILD_TYPED => {
+                // The same, and then the type.
+                let shape = sizes(args.items()?.nth(2)?)?;
+                let class = args.items()?.nth(6)?.as_global()?.1;
+                return Some(Self::unreadable(class, shape));
+            }
+            // Sparse, quantised and the like.
+            other => return is_rebuild(module, other).then(|| Self::unreadable(other, Vec::new())),
         };
         // (storage, offset, shape, strides, requires_grad, hooks)
         let (storage, offset, shape, strides) =
@@ -232,6 +248,12 @@ impl<'a> Stored<'a> {
                 strides: sizes(strides)?,
             },
         })
+    }
+
+    /// A tensor of a type that no weights have.
+    fn unreadable(class: &'a str, shape: Vec<usize>) -> Self {
+        let view = View { offset: 0, strides: vec![0; shape.len()], shape };
+        Self { class, key: "", len: 0, view }
     }
 }
 

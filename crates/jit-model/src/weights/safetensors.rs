@@ -64,6 +64,11 @@ impl Safetensors {
         Ok(Self { path: path.into(), file: Mutex::new(file), start, header, metadata })
     }
 
+    /// The length of the file in bytes.
+    pub fn len(&self) -> u64 {
+        self.start + self.header.data_len() as u64
+    }
+
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use jit_core::suggest;
 
 use super::archive::MAX_EXPANSION;
-use super::{File, Tensor, WeightsError};
+use super::{File, Tensor, WeightsError, diffusers};
 
 /// Tensors by the reference's names, such as `net.blocks.0.attn.qkv.weight`.
 pub type StateDict = BTreeMap<String, Tensor>;
@@ -31,7 +31,10 @@ const BARE: &str = "model";
 ///
 /// A set is what shares a prefix before `net.`: `model_ema1.net.pos_embed` belongs to `model_ema1`,
 /// a bare `net.pos_embed` to `model`. A file without any `net.` is one set, `model`. The segments
-/// `module` (data parallel) and `_orig_mod` (compiled) of wrappers are dropped from all names.
+/// `module` (data parallel), `_orig_mod` (compiled) and the like of wrappers are dropped from all
+/// names, wherever they stand.
+///
+/// A network in the layout of diffusers, or without `net.` before its names, has the reference's.
 ///
 /// Without `which`, a file's only set is taken, or `model`.
 ///
@@ -77,9 +80,22 @@ pub fn load_state(path: &Path, which: Option<&str>) -> Result<LoadedState, Weigh
     Ok(LoadedState { tensors, set: set.to_string(), metadata: file.metadata().clone(), available })
 }
 
+/// The set that is taken of a file unless another is asked for: a reference checkpoint's first
+/// average, `model_ema1`, if it has one.
+///
+/// # Errors
+/// As [`File::open`].
+pub fn default_set(path: &Path) -> Result<Option<String>, WeightsError> {
+    const AVERAGE: &str = "model_ema1";
+    let file = File::open(path)?;
+    let has = file.names().iter().any(|name| name.starts_with(&format!("{AVERAGE}.")));
+    Ok(has.then(|| AVERAGE.to_string()))
+}
+
 /// The names in each set: without wrappers and prefix, and as they are stored.
 fn group(stored: Vec<String>) -> BTreeMap<String, Vec<(String, String)>> {
     let names: Vec<String> = stored.iter().map(|name| without_wrappers(name)).collect();
+    let names = diffusers::reference_names(&names).unwrap_or(names);
     let mut prefixes: BTreeSet<&str> = names
         .iter()
         .filter_map(|name| match name.starts_with("net.") {
@@ -108,7 +124,14 @@ fn group(stored: Vec<String>) -> BTreeMap<String, Vec<(String, String)>> {
 }
 
 fn without_wrappers(name: &str) -> String {
-    let kept = name.split('.').filter(|segment| !matches!(*segment, "module" | "_orig_mod"));
+    const WRAPPERS: [&str; 5] = [
+        "module",
+        "_orig_mod",
+        "_checkpoint_wrapped_module",
+        "_fsdp_wrapped_module",
+        "_forward_module",
+    ];
+    let kept = name.split('.').filter(|segment| !WRAPPERS.contains(segment));
     kept.collect::<Vec<_>>().join(".")
 }
 
@@ -156,5 +179,6 @@ mod tests {
         assert_eq!(sets(&["module.net.blocks.0.x"]), expected);
         assert_eq!(sets(&["_orig_mod.module.net._orig_mod.blocks.0.x"]), expected);
         assert_eq!(sets(&["model.module.net.blocks.0.x"]), expected);
+        assert_eq!(sets(&["net.blocks.0._checkpoint_wrapped_module.x"]), expected);
     }
 }

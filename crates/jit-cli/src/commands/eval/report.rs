@@ -18,6 +18,8 @@ pub struct Real {
     pub protocol: &'static str,
     /// That size.
     pub resolution: usize,
+    /// Whether FID is taken from statistics and the other metrics from images in the same file.
+    pub from_both: bool,
 }
 
 /// A whole evaluation.
@@ -90,6 +92,7 @@ pub fn text(evaluation: &Evaluation, paper_columns: bool, out: &mut dyn Write) -
         evaluation;
     writeln!(out, "generated  {} images: {}", metrics.generated, generated.shown())?;
     let real = match metrics.real {
+        n if reference.from_both => format!("statistics (mu, sigma) and {n} images (arr_0) of"),
         0 => "statistics of".to_string(),
         n => format!("{n} images:"),
     };
@@ -107,8 +110,15 @@ pub fn text(evaluation: &Evaluation, paper_columns: bool, out: &mut dyn Write) -
             let other = floor.generated != metrics.generated;
             Some(if other { format!("{value} ({} images)", floor.generated) } else { value })
         });
-        let line =
-            format!("{name:<21}{:<22}{}", written(score, row.percent), beside.unwrap_or_default());
+        let beside = beside.unwrap_or_default();
+        let value = written(score, row.percent);
+        let line = match reference.from_both {
+            true => {
+                let source = taken_from(row.name, metrics.real);
+                format!("{name:<21}{value:<22}{beside:<26}{source}")
+            }
+            false => format!("{name:<21}{value:<22}{beside}"),
+        };
         writeln!(out, "{}", line.trim_end())?;
     }
     if let (true, Some(precision), Some(recall)) =
@@ -125,6 +135,15 @@ pub fn text(evaluation: &Evaluation, paper_columns: bool, out: &mut dyn Write) -
         writeln!(out, "Left out: {}.", reason.shown())?;
     }
     Ok(())
+}
+
+/// What of a reference that holds both a metric is taken from; nothing of those that need none.
+fn taken_from(metric: &str, images: usize) -> String {
+    match metric {
+        "FID" => "from mu, sigma".to_string(),
+        "KID" | "precision" | "recall" => format!("from {images} images (arr_0)"),
+        _ => String::new(),
+    }
 }
 
 fn written(score: Score, percent: bool) -> String {
@@ -204,7 +223,12 @@ mod tests {
         };
         Evaluation {
             generated: "runs/digits".into(),
-            reference: Real { path: "digits".into(), protocol: "jit", resolution: 28 },
+            reference: Real {
+                path: "digits".into(),
+                protocol: "jit",
+                resolution: 28,
+                from_both: false,
+            },
             extractor: "digits",
             weights: "0123456789abcdef".into(),
             options: Options { kid_subset: 270, ..Options::default() },
@@ -232,5 +256,21 @@ mod tests {
             assert!(page.contains(part), "{part}\n{page}");
         }
         assert!(!page.contains("class accuracy"), "{page}");
+    }
+
+    #[test]
+    fn a_reference_of_statistics_and_images_says_what_is_from_which() {
+        let mut evaluation = evaluation();
+        evaluation.reference.from_both = true;
+        for floor in [evaluation.floor.take(), None] {
+            let mut page = Vec::new();
+            text(&Evaluation { floor, ..evaluation.clone() }, false, &mut page).unwrap();
+            let page = String::from_utf8(page).unwrap();
+            assert!(page.contains("reference  statistics (mu, sigma) and 8000 images (arr_0) of"));
+            let line = |name: &str| page.lines().find(|l| l.starts_with(name)).unwrap().to_string();
+            assert!(line("FID-2k").ends_with("  from mu, sigma"), "{page}");
+            assert!(line("recall-2k").ends_with("  from 8000 images (arr_0)"), "{page}");
+            assert!(!line("IS-2k").contains("from"), "{page}");
+        }
     }
 }

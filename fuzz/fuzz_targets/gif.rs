@@ -1,0 +1,4 @@
+//! A GIF file.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| jit_fuzz::read_picture(&*b"GIF89a", bytes));

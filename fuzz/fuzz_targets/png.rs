@@ -1,0 +1,4 @@
+//! A PNG file.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| jit_fuzz::read_picture(&*b"\x89PNG\r\n\x1A\n", bytes));
