@@ -2,17 +2,15 @@
 # Everything that wants a real graphics card, for whoever has one: golden cases in both precisions, the tests of the
 # operations and of the commands, speed at JiT-B/16, and a short training.
 #
-#   tests/gpu.sh cuda            NVIDIA, through CUDA
 #   tests/gpu.sh vulkan          any card, through Vulkan with SPIR-V
 #   tests/gpu.sh wgpu            any card, through Vulkan, Metal or DirectX with WGSL
 #
-# Golden cases from elsewhere may follow: tests/gpu.sh cuda CASE.safetensors …
+# NVIDIA's own way has benches/gpu/run.sh. Golden cases from elsewhere may follow: tests/gpu.sh wgpu CASE.safetensors …
 set -euo pipefail
 cd "$(dirname "$0")/.."
-feature=${1:?usage: tests/gpu.sh cuda|vulkan|wgpu [CASE …]}
+feature=${1:?usage: tests/gpu.sh vulkan|wgpu [CASE …]}
 shift
 case $feature in
-  cuda) device=cuda ;;
   vulkan | wgpu) device=wgpu ;;
   *) echo "no such feature: $feature" >&2; exit 1 ;;
 esac

@@ -2,6 +2,7 @@
 
     python bench.py train --model b16 --batch 8 --precision f32 --mode eager --steps 3
     python bench.py forward --model b16 --batch 8 --precision f32 --mode openvino
+    python bench.py train --model b16 --batch 128 --precision bf16 --mode compile --device cuda
 
 The settings are PyTorch's fastest: fused AdamW, averages by one foreach call, scaled dot product
 attention, denormals flushed; `--mode compile` adds torch.compile (inductor, weights frozen in
@@ -20,6 +21,10 @@ from jit import Config, Net, losses
 
 MODELS = {
     "b16": Config(),
+    "l16": Config(hidden_size=1024, depth=24, num_heads=16, bottleneck_dim=128, in_context_start=8),
+    "h16": Config(
+        hidden_size=1280, depth=32, num_heads=16, bottleneck_dim=256, in_context_start=10
+    ),
     # The preset `digits` of this project.
     "digits": Config(28, 1, 7, 144, 4, 4, 32, 10, 1, 1),
 }
@@ -32,6 +37,8 @@ def main():
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--mode", choices=["eager", "compile", "openvino"], default="eager")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--checkpoint-blocks", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3)
     for key in ["hidden_size", "num_heads", "depth", "in_context_len"]:
@@ -40,27 +47,35 @@ def main():
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
+    torch.set_default_device(args.device)
     config = MODELS[args.model]
     for key in ["hidden_size", "num_heads", "depth", "in_context_len"]:
         if getattr(args, key) is not None:
             setattr(config, key, getattr(args, key))
     net = Net(config)
+    net.checkpoint_blocks = args.checkpoint_blocks
+    wait = torch.cuda.synchronize if args.device == "cuda" else lambda: None
     step = {"train": training, "forward": forward, "sample": sampling}[args.what](net, args)
     warm_up = 2 if args.mode == "compile" else 1
     for _ in range(warm_up):
         step()
+    wait()
     seconds = []
     for _ in range(args.steps):
         started = time.perf_counter()
         step()
+        wait()
         seconds.append(time.perf_counter() - started)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if args.device == "cuda":
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     result = dict(vars(args), seconds_per_step=statistics.median(seconds), seconds=seconds)
     print(json.dumps(dict(result, peak_memory_bytes=peak)), flush=True)
 
 
 def autocast(args):
-    return torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bf16")
+    return torch.autocast(args.device, torch.bfloat16, enabled=args.precision == "bf16")
 
 
 def batch(config, n):

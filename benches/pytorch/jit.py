@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass
@@ -182,7 +183,10 @@ class Net(nn.Module):
             if c.in_context_len and i == c.in_context_start:
                 context = label[:, None].expand(-1, c.in_context_len, -1) + self.in_context_posemb
                 x, rope = torch.cat([context.to(x.dtype), x], 1), self.ropes[1]
-            x = block(x, condition, rope)
+            if getattr(self, "checkpoint_blocks", False):
+                x = checkpoint(block, x, condition, rope, use_reentrant=False)
+            else:
+                x = block(x, condition, rope)
         if c.in_context_len:
             x = x[:, c.in_context_len :]
         x = self.final_layer(x, condition)

@@ -1,12 +1,13 @@
 //! The classes to draw, as the command line names them.
 
 use jit_core::suggest;
+use jit_core::text::Show;
 
 /// Why a class cannot be drawn.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum ClassError {
     /// Neither a name nor a number of a class.
-    #[error("--classes: there is no class `{name}`{hint}; expected {expected}")]
+    #[error("--classes: there is no class `{}`{}; expected {expected}", name.shown(), hint.shown())]
     Unknown {
         /// What was given.
         name: String,
@@ -23,8 +24,9 @@ pub enum ClassError {
 /// Up to this many classes have a column each.
 const MAX_COLUMNS: usize = 20;
 
-/// The numbers of the classes in `text`: numbers or names separated by commas, or `all`. Without
-/// classes it is the null class alone, which has number 0 then.
+/// The numbers of the classes in `text`: numbers or names separated by commas, or `all`. A name that
+/// has a comma itself stands alone, or in double quotes as in CSV. Without classes it is the null class
+/// alone, which has number 0 then.
 ///
 /// # Errors
 /// [`ClassError`] with the nearest name.
@@ -33,8 +35,28 @@ pub fn parse(text: &str, classes: usize, names: &[String]) -> Result<Vec<u32>, C
         ("all", 0) => Ok(vec![0]),
         ("all", _) => Ok((0..classes as u32).collect()),
         (_, 0) => Err(ClassError::Unconditional(text.to_string())),
-        _ => text.split(',').map(|part| one(part.trim(), classes, names)).collect(),
+        _ if names.iter().any(|name| name == text) => Ok(vec![one(text, classes, names)?]),
+        _ => parts(text).iter().map(|part| one(part, classes, names)).collect(),
     }
+}
+
+/// What commas separate, but for those in double quotes; a quote that is meant is doubled there.
+fn parts(text: &str) -> Vec<String> {
+    let (mut parts, mut part, mut quoted) = (Vec::new(), String::new(), false);
+    let mut rest = text.trim_start().chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '"' if quoted && rest.peek() == Some(&'"') => {
+                rest.next();
+                part.push('"');
+            }
+            '"' if quoted || part.trim().is_empty() => quoted = !quoted,
+            ',' if !quoted => parts.push(std::mem::take(&mut part).trim().to_string()),
+            c => part.push(c),
+        }
+    }
+    parts.push(part.trim().to_string());
+    parts
 }
 
 /// A name goes before a number: folders may be called `7`.
@@ -73,6 +95,11 @@ mod tests {
         assert_eq!(parse("dog, 0,1", 3, &names), Ok(vec![1, 2, 1]));
         assert_eq!(parse("3,7", 10, &[]), Ok(vec![3, 7]));
         assert_eq!(parse("all", 0, &[]), Ok(vec![0]));
+        let commas = ["tench, Tinca", "all", "5\" disk", "cat"].map(str::to_string);
+        assert_eq!(parse("tench, Tinca", 4, &commas), Ok(vec![0]));
+        assert_eq!(parse(r#" "tench, Tinca" , cat, 2"#, 4, &commas), Ok(vec![0, 3, 2]));
+        assert_eq!(parse(r#""all",5" disk,"5"" disk""#, 4, &commas), Ok(vec![1, 2, 2]));
+        assert_eq!(parse("all", 4, &commas), Ok(vec![0, 1, 2, 3]));
         let message = |text, classes| parse(text, classes, &names).unwrap_err().to_string();
         assert_eq!(
             message("dgo", 3),

@@ -9,6 +9,7 @@ use jit_train::config::PrecisionChoice;
 
 use crate::device::DeviceName;
 use crate::flags::{Bare, Bench, ConfigArgs, Info, Sample, Train};
+use crate::{cores, places};
 
 mod data;
 
@@ -34,7 +35,7 @@ pub struct Global {
     #[arg(long, global = true, default_value = "cpu", value_name = "NAME")]
     pub device: DeviceName,
     /// Threads to compute with; results do not depend on it [default: one a core].
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = cores::threads_asked)]
     pub threads: Option<std::num::NonZeroUsize>,
 }
 
@@ -83,7 +84,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub config: ConfigArgs<Train>,
     /// Folder of the run [default: runs/ and the name of the preset or file].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = places::folder())]
     pub out: Option<PathBuf>,
 }
 
@@ -100,7 +101,7 @@ pub struct AblateArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub seeds: Option<u64>,
     /// Folder of the study [default: studies/ and the suite's name].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = places::folder())]
     pub out: Option<PathBuf>,
     /// Do these runs only, separated by commas: a cell such as `exp1`, or one run, `exp1/seed-2`.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -112,7 +113,7 @@ pub struct AblateArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Runs at a time, in processes that share the threads.
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = cores::threads_asked)]
     pub jobs: std::num::NonZeroUsize,
     /// Work quietly for a process that holds the other end of standard input, and stop with it.
     #[arg(long, hide = true)]
@@ -140,7 +141,8 @@ pub struct SampleArgs {
     /// The configuration, over that of the checkpoint.
     #[command(flatten)]
     pub config: ConfigArgs<Sample>,
-    /// Classes to draw in turn: numbers or names separated by commas, or `all`.
+    /// Classes to draw in turn: numbers or names separated by commas, or `all`. A name with a comma
+    /// stands alone or in double quotes: '"tench, Tinca tinca",7'.
     #[arg(long, value_name = "LIST", default_value = "all")]
     pub classes: String,
     /// Number of images [default: 4 of each class for up to 20 classes, else 16].
@@ -152,18 +154,18 @@ pub struct SampleArgs {
     /// Images computed at once; the images do not depend on it.
     #[arg(long, value_name = "N", default_value = "16")]
     pub batch_size: std::num::NonZeroUsize,
-    /// Write one PNG with all images, a column a class for up to 20 classes
+    /// Write one PNG with all images, a column a class for up to 20 classes; `-` is standard output
     /// [default, if no other output is asked for: samples.png].
-    #[arg(long, value_name = "FILE.png")]
+    #[arg(long, value_name = "FILE.png", value_parser = places::file(places::PNG))]
     pub out: Option<PathBuf>,
     /// Write each image as a PNG into this folder.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = places::folder())]
     pub folder: Option<PathBuf>,
     /// Write all images as a NumPy archive in ADM's layout: `arr_0` u8 [N, S, S, C], `arr_1` labels.
-    #[arg(long, value_name = "FILE.npz")]
+    #[arg(long, value_name = "FILE.npz", value_parser = places::file(places::NPZ))]
     pub npz: Option<PathBuf>,
     /// Write the estimates of the clean image along time: a row an image, a column a step.
-    #[arg(long, value_name = "FILE.png")]
+    #[arg(long, value_name = "FILE.png", value_parser = places::file(places::PNG))]
     pub trajectory: Option<PathBuf>,
 }
 
@@ -192,7 +194,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "N", default_value = "64", requires = "checkpoint")]
     pub batch_size: std::num::NonZeroUsize,
     /// Write each drawn image as a PNG into this folder, too.
-    #[arg(long, value_name = "DIR", requires = "checkpoint")]
+    #[arg(long, value_name = "DIR", requires = "checkpoint", value_parser = places::folder())]
     pub folder: Option<PathBuf>,
     /// Real images: as IMAGES, `digits`, or an .npz with `mu` and `sigma`
     /// [default: what the checkpoint was trained on].
@@ -211,9 +213,9 @@ pub struct EvalArgs {
     /// What to compute, separated by commas [default: everything].
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
     pub metrics: Vec<MetricName>,
-    /// Images in a random subset of KID.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    pub kid_subset: usize,
+    /// Images in a random subset of KID [default: 1000, or as many as there are if they are fewer].
+    #[arg(long, value_name = "N")]
+    pub kid_subset: Option<usize>,
     /// Random subsets of KID.
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub kid_subsets: usize,
@@ -244,8 +246,8 @@ pub struct StatsArgs {
     /// `digits-held-out`.
     #[arg(value_name = "IMAGES")]
     pub images: PathBuf,
-    /// The file to write.
-    #[arg(value_name = "TO.npz")]
+    /// The file to write; `-` is standard output.
+    #[arg(value_name = "TO.npz", value_parser = places::file(places::NPZ))]
     pub to: PathBuf,
     /// Height and width that the images are brought to: those of the images to be judged
     /// [default: as they are].
@@ -270,7 +272,7 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "DIR")]
     pub weights: Option<PathBuf>,
     /// Keep features in this folder, by the content of the images, and use those that are there.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = places::folder())]
     pub cache: Option<PathBuf>,
 }
 
@@ -357,13 +359,13 @@ pub enum WeightsCommand {
         #[arg(value_enum, value_name = "NAME", required = true)]
         names: Vec<PublishedName>,
         /// The folder to put them into [default: $JIT_WEIGHTS_DIR, else the user's cache].
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", value_parser = places::folder())]
         to: Option<PathBuf>,
     },
     /// Train the embedded network for digits anew, and write it.
     TrainDigits {
-        /// The file to write.
-        #[arg(value_name = "TO.safetensors")]
+        /// The file to write; `-` is standard output.
+        #[arg(value_name = "TO.safetensors", value_parser = places::file(places::SAFETENSORS))]
         to: PathBuf,
     },
 }
@@ -383,8 +385,8 @@ pub struct ConvertArgs {
     /// A run's folder, a checkpoint's folder, a .safetensors file or a reference .pth file.
     #[arg(value_name = "FROM")]
     pub from: PathBuf,
-    /// The file to write.
-    #[arg(value_name = "TO.safetensors")]
+    /// The file to write; `-` is standard output.
+    #[arg(value_name = "TO.safetensors", value_parser = places::file(places::SAFETENSORS))]
     pub to: PathBuf,
     /// Which weights: `model` (raw), `ema-0.9999` and the like, or a .pth file's `model_ema1`
     /// [default: the first average, else the raw weights].
@@ -441,20 +443,20 @@ pub struct ReportArgs {
     /// The folder of a study or of a training run.
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// Write one HTML file that needs nothing else
+    /// Write one HTML file that needs nothing else; `-` is standard output
     /// [default, if no other output is asked for: DIR/report.html].
-    #[arg(long, value_name = "FILE.html")]
+    #[arg(long, value_name = "FILE.html", value_parser = places::file(places::HTML))]
     pub out: Option<PathBuf>,
     /// Write a Markdown page, and its pictures into the folder of the same name beside it
     /// [FILE: DIR/report.md].
     #[arg(long, value_name = "FILE.md", num_args = 0..=1)]
     pub markdown: Option<Option<PathBuf>>,
     /// Write each table as a CSV file into this folder [FOLDER: DIR/report].
-    #[arg(long, value_name = "FOLDER", num_args = 0..=1)]
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1, value_parser = places::folder())]
     pub csv: Option<Option<PathBuf>>,
     /// Copy what the report of a study is made of into this folder: records, settings, losses as means
     /// over steps, the first images; no weights.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", value_parser = places::folder())]
     pub keep: Option<PathBuf>,
 }
 

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::CommandFactory;
+use jit_core::threads::within;
 
 use crate::cli::{Cli, Command, OptionsArgs, Workload};
 use crate::failure::{Failure, Outcome};
@@ -36,7 +37,7 @@ pub fn run(cli: &Cli, launched: Option<Launched>, out: &mut (dyn Write + Send)) 
         true => Ranks::join(launched)?,
         false => Ranks::alone(),
     };
-    if let Some(threads) = threads(cli).or(ranks.threads) {
+    if let Some(threads) = threads(cli).or(ranks.threads).or(from_environment()?) {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     }
     let computes = matches!(
@@ -89,6 +90,16 @@ fn threads(cli: &Cli) -> Option<usize> {
         }
         _ => asked,
     }
+}
+
+/// The threads that the environment asks for, which the pool would take without a question.
+fn from_environment() -> Outcome<Option<usize>> {
+    const NAME: &str = "RAYON_NUM_THREADS";
+    let asked = std::env::var(NAME).ok().and_then(|text| text.parse().ok()).filter(|&n| n > 0);
+    if let Some(n) = asked {
+        within(n).map_err(|why| Failure::usage(format!("{NAME}={n}: {why}")))?;
+    }
+    Ok(asked)
 }
 
 fn dispatch(cli: &Cli, ranks: &Ranks, out: &mut (dyn Write + Send)) -> Outcome {

@@ -1,7 +1,28 @@
 //! How many threads a process should compute with when others share its machine.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
+
+use jit_core::threads::within;
+
+/// Reads a number of threads or processes.
+///
+/// # Errors
+/// What is no such number, or more than [`within`] lets pass.
+pub fn threads_asked(text: &str) -> Result<NonZeroUsize, String> {
+    let n: NonZeroUsize = text.parse().map_err(|error| format!("{error}"))?;
+    within(n.get()).map(|()| n)
+}
+
+/// The same where 0 leaves the choice to the program.
+///
+/// # Errors
+/// As [`threads_asked`].
+pub fn workers_asked(text: &str) -> Result<usize, String> {
+    let n = text.parse().map_err(|error| format!("{error}"))?;
+    within(n).map(|()| n)
+}
 
 /// What a process says of the processors that it may use.
 #[derive(Clone, Debug, PartialEq, Eq)]

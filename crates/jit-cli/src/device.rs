@@ -17,6 +17,8 @@ pub enum DeviceName {
     Wgpu(Option<usize>),
     /// An NVIDIA card.
     Cuda(Option<usize>),
+    /// The kernels of an NVIDIA card on the processor.
+    CudaEmulator,
 }
 
 /// The backends that are compiled in.
@@ -28,6 +30,8 @@ pub const COMPILED: &[&str] = &[
     "wgpu with SPIR-V",
     #[cfg(feature = "cuda")]
     "cuda",
+    #[cfg(feature = "cuda-emulator")]
+    "cuda-emulator",
 ];
 
 /// How many GiB a graphics card's tensors may hold, where others use the card, too.
@@ -38,9 +42,12 @@ const MEMORY: &str = "JIT_DEVICE_MEMORY";
 pub enum Opened {
     /// The processor.
     Cpu(Cpu),
-    /// A graphics card.
-    #[cfg(feature = "gpu")]
-    Gpu(Box<jit_gpu::Gpu>),
+    /// A graphics card through wgpu.
+    #[cfg(feature = "wgpu")]
+    Wgpu(Box<jit_gpu::Gpu>),
+    /// An NVIDIA card, or its emulation.
+    #[cfg(any(feature = "cuda", feature = "cuda-emulator"))]
+    Cuda(Box<jit_cuda::Cuda>),
 }
 
 /// Evaluates an expression with the device under a name, whichever it is: `on_device!(opened, dev => …)`.
@@ -48,9 +55,14 @@ macro_rules! on_device {
     ($opened:expr, $dev:ident => $body:expr) => {
         match $opened {
             $crate::device::Opened::Cpu($dev) => $body,
-            #[cfg(feature = "gpu")]
-            $crate::device::Opened::Gpu(card) => {
+            #[cfg(feature = "wgpu")]
+            $crate::device::Opened::Wgpu(card) => {
                 let $dev: &jit_gpu::Gpu = card;
+                $body
+            }
+            #[cfg(any(feature = "cuda", feature = "cuda-emulator"))]
+            $crate::device::Opened::Cuda(card) => {
+                let $dev: &jit_cuda::Cuda = card;
                 $body
             }
         }
@@ -92,9 +104,13 @@ pub enum DeviceError {
     #[error("JIT_DEVICE_MEMORY is `{0}`; expected a number of GiB, such as 7.5")]
     Memory(String),
     /// The graphics card cannot be used.
-    #[cfg(feature = "gpu")]
+    #[cfg(feature = "wgpu")]
     #[error(transparent)]
-    Gpu(#[from] jit_gpu::OpenError),
+    Wgpu(#[from] jit_gpu::OpenError),
+    /// The NVIDIA card cannot be used.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Cuda(#[from] jit_cuda::OpenError),
 }
 
 impl DeviceName {
@@ -107,6 +123,7 @@ impl DeviceName {
             DeviceName::Cpu => true,
             DeviceName::Wgpu(_) => cfg!(feature = "wgpu"),
             DeviceName::Cuda(_) => cfg!(feature = "cuda"),
+            DeviceName::CudaEmulator => cfg!(feature = "cuda-emulator"),
         };
         if has { Ok(()) } else { Err(DeviceError::NotCompiled { name: self }) }
     }
@@ -119,34 +136,82 @@ impl DeviceName {
         self.check()?;
         match self {
             DeviceName::Cpu => Ok(Opened::Cpu(cpu(precision))),
-            #[cfg(feature = "gpu")]
-            DeviceName::Wgpu(_) | DeviceName::Cuda(_) => {
-                Ok(Opened::Gpu(Box::new(self.card(precision)?)))
+            #[cfg(feature = "wgpu")]
+            DeviceName::Wgpu(index) => Ok(Opened::Wgpu(Box::new(wgpu(index, precision)?))),
+            #[cfg(any(feature = "cuda", feature = "cuda-emulator"))]
+            DeviceName::Cuda(_) | DeviceName::CudaEmulator => {
+                Ok(Opened::Cuda(Box::new(self.cuda(precision)?)))
             }
-            #[cfg(not(feature = "gpu"))]
+            #[allow(unreachable_patterns)]
             name => Err(DeviceError::NotCompiled { name }),
         }
     }
 
-    /// Opens a graphics card.
+    /// Opens an NVIDIA card, or its emulation.
     ///
     /// # Errors
     /// As [`DeviceName::open`].
-    #[cfg(feature = "gpu")]
-    pub fn card(self, precision: PrecisionChoice) -> Result<jit_gpu::Gpu, DeviceError> {
-        use jit_gpu::{Backend, Gpu};
-        let (backend, index) = match self {
-            DeviceName::Wgpu(index) => (Backend::Wgpu, index),
-            DeviceName::Cuda(index) => (Backend::Cuda, index),
-            DeviceName::Cpu => return Err(DeviceError::NotCompiled { name: self }),
-        };
-        let index = index.unwrap_or_else(crate::launch::local_rank);
-        let limit = match std::env::var(MEMORY) {
-            Err(_) => None,
-            Ok(text) => Some(bytes(&text).ok_or(DeviceError::Memory(text))?),
-        };
-        Ok(Gpu::open(backend, index, precision.asked(), limit)?)
+    #[cfg(any(feature = "cuda", feature = "cuda-emulator"))]
+    pub fn cuda(self, precision: PrecisionChoice) -> Result<jit_cuda::Cuda, DeviceError> {
+        let limit = memory_limit()?;
+        match self {
+            #[cfg(feature = "cuda")]
+            DeviceName::Cuda(index) => {
+                let index = index.unwrap_or_else(crate::launch::local_rank);
+                Ok(jit_cuda::Cuda::open(index, precision.asked(), limit)?)
+            }
+            #[cfg(feature = "cuda-emulator")]
+            DeviceName::CudaEmulator => {
+                // Rounding to bf16 takes the emulator longer than not to.
+                let precision = precision.or(jit_model::device::Precision::F32);
+                Ok(jit_cuda::Cuda::emulated(precision, limit))
+            }
+            name => Err(DeviceError::NotCompiled { name }),
+        }
     }
+}
+
+/// Opens a graphics card through wgpu.
+///
+/// # Errors
+/// As [`DeviceName::open`].
+#[cfg(feature = "wgpu")]
+pub fn wgpu(index: Option<usize>, precision: PrecisionChoice) -> Result<jit_gpu::Gpu, DeviceError> {
+    let index = index.unwrap_or_else(crate::launch::local_rank);
+    Ok(jit_gpu::Gpu::open(index, precision.asked(), memory_limit()?)?)
+}
+
+/// How many bytes a card's tensors may hold, if that was said.
+#[cfg(feature = "gpu")]
+fn memory_limit() -> Result<Option<u64>, DeviceError> {
+    match std::env::var(MEMORY) {
+        Err(_) => Ok(None),
+        Ok(text) => Ok(Some(bytes(&text).ok_or(DeviceError::Memory(text))?)),
+    }
+}
+
+/// Where sessions of a desktop have their sockets.
+#[cfg(all(unix, feature = "wgpu"))]
+const SESSION: &str = "XDG_RUNTIME_DIR";
+
+/// Begins this process anew with the variable that names the desktop's session, where it is missing and
+/// the command reaches for a graphics card. A layer of Mesa's Vulkan asks the session for the card that
+/// shows it, and without a session complains on standard error, of something that nobody here needs. It
+/// reads the environment of the process, which cannot be changed safely once there are threads.
+#[cfg(all(unix, feature = "wgpu"))]
+pub fn settle_session(name: DeviceName) {
+    use std::os::unix::process::CommandExt;
+
+    if !matches!(name, DeviceName::Wgpu(_)) || std::env::var_os(SESSION).is_some() {
+        return;
+    }
+    let mut args = std::env::args_os();
+    let (Some(called), Ok(program)) = (args.next(), std::env::current_exe()) else { return };
+    // A place where nothing can be: there is no session.
+    let mut again = std::process::Command::new(program);
+    again.arg0(called).args(args).env(SESSION, "/dev/null");
+    // Comes back only where it fails; then the line is told.
+    let _told_then = again.exec();
 }
 
 /// That the device has not failed.
@@ -181,6 +246,7 @@ impl fmt::Display for DeviceName {
             DeviceName::Wgpu(Some(i)) => write!(f, "wgpu:{i}"),
             DeviceName::Cuda(None) => f.write_str("cuda"),
             DeviceName::Cuda(Some(i)) => write!(f, "cuda:{i}"),
+            DeviceName::CudaEmulator => f.write_str("cuda-emulator"),
         }
     }
 }
@@ -197,6 +263,8 @@ impl FromStr for DeviceName {
             ("cpu", Some(None | Some(0))) => Ok(DeviceName::Cpu),
             ("wgpu", Some(index)) => Ok(DeviceName::Wgpu(index)),
             ("cuda", Some(index)) => Ok(DeviceName::Cuda(index)),
+            // Named in the error of a build without it, and in no list of devices: it is for tests.
+            ("cuda-emulator", Some(None)) => Ok(DeviceName::CudaEmulator),
             _ => Err(DeviceError::Unknown {
                 name: text.to_string(),
                 hint: jit_core::suggest::hint(text, ["cpu", "wgpu", "cuda"]),

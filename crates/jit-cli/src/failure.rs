@@ -46,10 +46,16 @@ impl Failure {
         self.status
     }
 
-    /// Whether the reader of our output went away.
-    pub fn is_broken_pipe(&self) -> bool {
-        let io = self.error.downcast_ref::<std::io::Error>();
-        io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    /// Whether the reader of our output went away. Where a result is `streamed` there, the failure to
+    /// write it may lie deeper.
+    pub fn is_broken_pipe(&self, streamed: bool) -> bool {
+        let broken = |error: &(dyn Error + 'static)| {
+            let io = error.downcast_ref::<std::io::Error>();
+            io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+        };
+        let first: &(dyn Error + 'static) = &*self.error;
+        let causes = std::iter::successors(first.source(), |error| (*error).source());
+        broken(first) || streamed && causes.into_iter().any(broken)
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+use jit_core::input::{self, MAX_CONFIG};
 use jit_train::RunConfig;
 
 use crate::failure::{Failure, Outcome};
@@ -26,9 +27,10 @@ const fn flag(long: &'static str, path: &'static str) -> Flag {
     Flag { long, path }
 }
 
-const DRAWING: [Flag; 5] = [
+const DRAWING: [Flag; 6] = [
     flag("steps", "sample.steps"),
     flag("method", "sample.method"),
+    flag("grid", "sample.grid"),
     flag("cfg", "sample.cfg_scale"),
     flag("interval", "sample.cfg_interval"),
     flag("precision", "train.precision"),
@@ -160,9 +162,7 @@ impl<F: FlagSet + Clone + std::fmt::Debug> ConfigArgs<F> {
     /// A file that cannot be read, an unknown preset or key, a value of the wrong type.
     pub fn lay_over(&self, layers: &mut Layers<'_>) -> Outcome {
         if let Some(path) = &self.config {
-            let text = std::fs::read_to_string(path)
-                .map_err(jit_core::files::FileError::at("read", path))
-                .map_err(Failure::usage)?;
+            let text = input::read_text(path, MAX_CONFIG).map_err(Failure::usage)?;
             layers.add_text(&text, Origin::File(path.clone())).map_err(Failure::usage)?;
         }
         if let Some(name) = &self.preset {

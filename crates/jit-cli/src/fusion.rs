@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use jit_core::text::Show;
 use jit_model::fusion::{FusionMode, Parent, compatible};
 use jit_train::config::Role;
 
@@ -44,7 +45,7 @@ fn partner(first: &Source, average: Option<&str>) -> Outcome<Source> {
     let path = &first.path;
     let parts = (path.parent(), path.file_stem().and_then(OsStr::to_str));
     let (Some(folder), Some(set)) = parts else {
-        return Err(Failure::new(format!("`{}` lies in no checkpoint", path.display())));
+        return Err(Failure::new(format!("`{}` lies in no checkpoint", path.shown())));
     };
     let (set, prefix) = (average.unwrap_or(set), Role::Partner.prefix());
     let set = if set.starts_with(prefix) { set.to_string() } else { format!("{prefix}{set}") };
@@ -58,5 +59,5 @@ pub fn describe(first: &Source, second: &Source) -> String {
         FusionMode::Blend => "blended with",
         FusionMode::Guide => "guided by",
     };
-    format!(", {mode} {}, weight {}", second.path.display(), fusion.weight)
+    format!(", {mode} {}, weight {}", second.path.shown(), fusion.weight)
 }

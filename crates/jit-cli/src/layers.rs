@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use jit_core::text::Show;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
@@ -26,10 +27,10 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::File(path) => write!(f, "`{}`", path.display()),
+            Origin::File(path) => write!(f, "`{}`", path.shown()),
             Origin::Preset(name) => write!(f, "preset `{name}`"),
             Origin::Suite(name) => write!(f, "suite `{name}`"),
-            Origin::Flag(flag) => write!(f, "`{flag}`"),
+            Origin::Flag(flag) => write!(f, "`{}`", flag.shown()),
         }
     }
 }
@@ -38,7 +39,7 @@ impl fmt::Display for Origin {
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// A key that no option has.
-    #[error("{origin}: there is no option `{path}`{hint}")]
+    #[error("{origin}: there is no option `{}`{hint}", path.shown())]
     UnknownKey {
         /// Who set it.
         origin: Origin,
@@ -48,7 +49,7 @@ pub enum LayerError {
         hint: String,
     },
     /// A value of the wrong type.
-    #[error("{origin}: `{path}` cannot be {value}; expected {expected}")]
+    #[error("{origin}: `{path}` cannot be {}; expected {expected}", value.shown())]
     WrongType {
         /// Who set it.
         origin: Origin,

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 
 use clap::Parser;
+use jit_core::text::{self, Plain};
 
 pub mod classes;
 pub mod cli;
@@ -25,6 +26,7 @@ pub mod layers;
 #[cfg(feature = "mpi")]
 pub mod mpi;
 pub mod options;
+mod places;
 pub mod presets;
 pub mod ranks;
 pub mod shape;
@@ -43,14 +45,31 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             // One of several processes says what all have to say.
             if launched.is_none_or(|launched| launched.rank == 0) {
                 // Help and version are such messages too; a closed pipe is no reason to complain.
-                let _closed = message.print();
+                let text = message.render().to_string();
+                let _closed = match text == text::lines(&text) {
+                    true => message.print(),
+                    false => writeln!(Plain(io::stderr()), "{}", text.trim_end()),
+                };
             }
             return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(2));
         }
     };
-    let mut out = io::stdout();
+    #[cfg(all(unix, feature = "wgpu"))]
+    device::settle_session(match cli.command {
+        // It looks at every card.
+        cli::Command::Doctor => device::DeviceName::Wgpu(None),
+        _ => cli.global.device,
+    });
+    // What is told goes elsewhere while a result goes to standard output.
+    let streams = places::streams(&cli);
+    let streamed = !matches!(streams, Ok(false));
+    let mut out: Plain<Box<dyn Write + Send>> = Plain(match streamed {
+        false => Box::new(io::stdout()),
+        true => Box::new(io::stderr()),
+    });
     // A process that panics must not leave the others waiting.
     let ran = catch_unwind(AssertUnwindSafe(|| {
+        streams?;
         commands::run(&cli, launched, &mut out).and_then(|()| Ok(out.flush()?))
     }));
     let result = match ran {
@@ -69,7 +88,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         // Whoever read our output has seen enough.
-        Err(failure) if failure.is_broken_pipe() => {
+        Err(failure) if failure.is_broken_pipe(streamed) => {
             ranks::abort(0);
             ExitCode::SUCCESS
         }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use jit_core::suggest;
+use jit_core::text::Show;
 use jit_model::weights::{LoadedState, load_state};
 use jit_train::RunConfig;
 use jit_train::checkpoint::{Checkpoint, ema_file, latest, model_file};
@@ -119,7 +120,7 @@ fn refuse_unused(config: &RunConfig, layers: &Layers<'_>) -> Outcome {
 fn unknown_start(path: &Path, mend: &str) -> Failure {
     let message = format!(
         "`{}` does not tell before which block the class tokens enter, and no preset has its shape",
-        path.display()
+        path.shown()
     );
     Failure::usage(message).help(mend)
 }
@@ -139,7 +140,7 @@ fn checkpoint_in(path: &Path) -> Outcome<Option<Checkpoint>> {
         (Some(checkpoint), _) => Ok(Some(checkpoint)),
         (None, Some((_, error))) => Err(error.into()),
         (None, None) => {
-            let message = format!("`{}` holds no checkpoint", path.display());
+            let message = format!("`{}` holds no checkpoint", path.shown());
             let help = "give the folder of a run (with `checkpoints/`) or of one checkpoint";
             Err(Failure::new(message).help(help))
         }
@@ -163,7 +164,7 @@ fn set_in(checkpoint: &Checkpoint, which: Option<&str>) -> Outcome<(PathBuf, Rol
         let names: Vec<String> = files.iter().map(|(file, _)| name(file)).collect();
         let which = which.unwrap_or_default();
         let hint = suggest::hint(which, names.iter().map(String::as_str));
-        let dir = dir.display();
+        let dir = dir.shown();
         let has = names.join("`, `");
         Failure::usage(format!("`{dir}` has no weights `{which}`{hint}; it has `{has}`"))
     })

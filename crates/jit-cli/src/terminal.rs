@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use jit_core::text::{Show, lines};
 use jit_train::evaluation::EvalReport;
 use jit_train::{Observer, Plan, StepReport};
 
@@ -59,7 +60,7 @@ impl Progress {
     /// A line above the bar.
     pub fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.println(text),
+            Some(bar) => bar.println(lines(text)),
             None => say(text),
         }
     }
@@ -103,7 +104,8 @@ pub fn say(text: &str) {
 
 /// The same for a line that must be seen, whoever else speaks.
 pub fn complain(text: &str) {
-    let _closed = writeln!(stderr(), "{text}");
+    // Text may quote names from files, which a terminal must not obey.
+    let _closed = writeln!(stderr(), "{}", lines(text));
 }
 
 /// `0:07`, `1:02:03` or `3 d 4 h`.
@@ -191,7 +193,7 @@ impl Observer for Watch {
     }
 
     fn samples(&mut self, _step: u64, path: &Path) {
-        self.line(&format!("samples: {}", path.display()));
+        self.line(&format!("samples: {}", path.shown()));
     }
 
     fn evaluating(&mut self, step: u64) {

@@ -8,6 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
+use jit_core::text::Show;
 use jit_data::DataError;
 use jit_eval::EvalError;
 use jit_model::Device;
@@ -47,7 +48,7 @@ pub enum VerifyError {
     #[error(transparent)]
     Communication(#[from] CommunicationError),
     /// There is not an image in a step for each process.
-    #[error("`{}` has {images} images a step: too few for {processes} processes", path.display())]
+    #[error("`{}` has {images} images a step: too few for {processes} processes", path.shown())]
     TooManyProcesses {
         /// The file.
         path: PathBuf,
@@ -61,7 +62,7 @@ pub enum VerifyError {
         "`{}` is no golden case: expected a safetensors file with `in.x` (model), `z0` (sampler), \
          `micro.x` (training), `FILE@SIZE` (transforms), `image_HxW` (extractors) or `CASE.generated` \
          (metrics), or a `.pth` with its \
-         `.expected.safetensors` beside it; its tensors are {found}", path.display()
+         `.expected.safetensors` beside it; its tensors are {found}", path.shown()
     )]
     Unrecognised {
         /// The file.
@@ -70,7 +71,7 @@ pub enum VerifyError {
         found: String,
     },
     /// A tensor that does not fit the others.
-    #[error("`{}`: tensor `{tensor}` is {found}; expected {expected}", path.display())]
+    #[error("`{}`: tensor `{tensor}` is {found}; expected {expected}", path.shown())]
     Tensor {
         /// The file.
         path: PathBuf,
@@ -82,7 +83,7 @@ pub enum VerifyError {
         expected: String,
     },
     /// A metadata entry that is missing or makes no sense.
-    #[error("`{}`: metadata `{key}` is {found}; expected {expected}", path.display())]
+    #[error("`{}`: metadata `{key}` is {found}; expected {expected}", path.shown())]
     Metadata {
         /// The file.
         path: PathBuf,
@@ -94,7 +95,7 @@ pub enum VerifyError {
         expected: String,
     },
     /// A configuration that no network can have.
-    #[error("`{}`: {source}", path.display())]
+    #[error("`{}`: {source}", path.shown())]
     Config {
         /// The file.
         path: PathBuf,
@@ -102,7 +103,7 @@ pub enum VerifyError {
         source: ConfigError,
     },
     /// Weights that are not those of the network.
-    #[error("`{}`: {source}", path.display())]
+    #[error("`{}`: {source}", path.shown())]
     Shape {
         /// The file.
         path: PathBuf,

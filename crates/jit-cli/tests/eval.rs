@@ -84,7 +84,7 @@ fn what_cannot_be_evaluated_says_so_before_the_work() {
         assert!(!err.contains("image 60"), "nothing was extracted: {err}");
     };
     told(
-        "eval images.npz --reference digits",
+        "eval images.npz --reference digits --kid-subset 1000",
         1,
         "at least 1000 generated images, and there are 60",
     );
@@ -111,6 +111,28 @@ fn what_cannot_be_evaluated_says_so_before_the_work() {
         "differ in size",
     );
     told("eval images.npz --reference images --extractor inception --weights here", 1, "here");
+}
+
+#[test]
+fn few_images_leave_out_what_they_cannot_tell_and_nothing_else() {
+    let place = drawn();
+    let ran = place.ok("eval images.npz --reference digits --resamples 0");
+    assert!(
+        ran.out.contains("KID-60") && ran.out.contains("KID is of subsets of 60"),
+        "{}",
+        ran.out
+    );
+    place.ok("sample --checkpoint run --count 3 --npz three.npz");
+    let ran = place.ok("eval three.npz --reference digits --resamples 0");
+    for part in ["FID-3", "KID-3", "Left out: precision needs", "Left out: IS needs at least 10"] {
+        assert!(ran.out.contains(part), "{part}\n{}", ran.out);
+    }
+    let ran = place.ok("eval three.npz --reference digits --resamples 0 --json");
+    let told: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(told["left_out"][0]["metric"], "is");
+    assert_eq!(told["left_out"][1]["metric"], "precision-recall");
+    assert_eq!(told["options"]["kid_subset"], 3);
+    assert!(told["metrics"]["fid"].is_object() && told["metrics"]["precision"].is_null());
 }
 
 #[test]

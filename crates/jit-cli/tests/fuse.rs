@@ -125,7 +125,8 @@ fn two_that_were_trained_together_draw_together() {
     assert_eq!(partner, sample("partner.safetensors --steps 3", "file.npz"));
     let folder = "run/checkpoints/step-00000010/partner-ema-0.9.safetensors";
     assert_eq!(both, sample(&format!("run --fuse {folder}"), "folder.npz"));
-    assert!(place.ok("info --checkpoint run").out.contains("\nthe partner\n"));
+    let info = place.ok("info --checkpoint run").out;
+    assert!(info.contains("\nthe partner\n") && info.contains("\nboth in one run\nparameters "));
 
     let message = place.fails(2, "sample --checkpoint partner.safetensors --fuse partner");
     assert!(message.contains("fusion.with = partner: expected a model that is trained along"));

@@ -8,7 +8,15 @@
 mod common;
 use common::{Place, distance, golden, journal};
 
-const DEVICE: &str = if cfg!(feature = "wgpu") { "wgpu" } else { "cuda" };
+/// What this build has beside the processor. The emulator stands in for a card of NVIDIA's.
+const DEVICES: &[&str] = &[
+    #[cfg(feature = "wgpu")]
+    "wgpu",
+    #[cfg(feature = "cuda-emulator")]
+    "cuda-emulator",
+    #[cfg(all(feature = "cuda", not(feature = "cuda-emulator")))]
+    "cuda",
+];
 
 const TRAIN: &str = "train --config tiny.toml --set train.precision=f32";
 
@@ -16,8 +24,8 @@ const TRAIN: &str = "train --config tiny.toml --set train.precision=f32";
 /// differ in their last bits: a thousandth of what the steps may move a weight.
 const TOLERANCE: f32 = 6e-6;
 
-fn on_device(place: &Place, line: &str) -> String {
-    place.ok(&format!("--device {DEVICE} {line}")).out
+fn on_device(place: &Place, device: &str, line: &str) -> String {
+    place.ok(&format!("--device {device} {line}")).out
 }
 
 #[test]
@@ -32,15 +40,22 @@ fn golden_cases_agree() {
         "jit-model/tests/golden/checkpoint-last.pth",
     ];
     let files: Vec<String> = cases.iter().map(|case| golden(case)).collect();
-    let table = on_device(&place, &format!("verify --precision f32 {}", files.join(" ")));
-    assert!(table.lines().count() > 15 && !table.contains("FAIL"), "{table}");
+    for device in DEVICES {
+        let line = format!("verify --precision f32 {}", files.join(" "));
+        let table = on_device(&place, device, &line);
+        assert!(table.lines().count() > 15 && !table.contains("FAIL"), "{device}: {table}");
+    }
 }
 
 #[test]
 fn a_run_is_the_processors_and_each_goes_on_with_the_others() {
+    DEVICES.iter().for_each(|device| run_and_go_on(device));
+}
+
+fn run_and_go_on(device: &str) {
     let place = Place::new();
     place.ok(&format!("{TRAIN} --out cpu"));
-    on_device(&place, &format!("{TRAIN} --out card --set train.log_every=4"));
+    on_device(&place, device, &format!("{TRAIN} --out card --set train.log_every=4"));
     let differs = distance(&place, ["cpu", "card"], 6);
     assert!(differs > 0.0 && differs < TOLERANCE, "{differs}");
     let (cpu, card) = (journal(&place, "cpu"), journal(&place, "card"));
@@ -50,10 +65,10 @@ fn a_run_is_the_processors_and_each_goes_on_with_the_others() {
         assert!((a - b).abs() <= 1e-5 * a.abs(), "{key}: {a} and {b}");
     }
 
-    on_device(&place, &format!("{TRAIN} --out both --max-steps 2"));
+    on_device(&place, device, &format!("{TRAIN} --out both --max-steps 2"));
     place.ok(&format!("{TRAIN} --out both --max-steps 4"));
     let line = format!("{TRAIN} --out both --checkpoint-blocks");
-    on_device(&place, &line);
+    on_device(&place, device, &line);
     assert!(distance(&place, ["cpu", "both"], 6) < TOLERANCE);
 }
 
@@ -65,16 +80,22 @@ fn two_networks_with_every_auxiliary_part_train_alike() {
          objective.auxiliary=rotation --set partner.mlp=swiglu --set optim.clip_norm=0.5"
     );
     place.ok(&format!("{line} --out cpu"));
-    on_device(&place, &format!("{line} --out card"));
-    assert!(distance(&place, ["cpu", "card"], 6) < TOLERANCE);
+    for device in DEVICES {
+        on_device(&place, device, &format!("{line} --out {device}"));
+        assert!(distance(&place, ["cpu", device], 6) < TOLERANCE, "{device}");
+    }
 }
 
 #[test]
 fn images_and_metrics_are_the_processors() {
+    DEVICES.iter().for_each(|device| images_and_metrics(device));
+}
+
+fn images_and_metrics(device: &str) {
     let place = Place::new();
     place.ok(&format!("{TRAIN} --out run"));
     place.ok("sample --checkpoint run --count 7 --npz cpu.npz");
-    on_device(&place, "sample --checkpoint run --count 7 --npz card.npz");
+    on_device(&place, device, "sample --checkpoint run --count 7 --npz card.npz");
     let (cpu, card) = (place.bytes("cpu.npz"), place.bytes("card.npz"));
     // Rounding to whole steps of brightness hides all but ties.
     let differ = cpu.iter().zip(&card).filter(|(a, b)| a != b).count();
@@ -85,14 +106,18 @@ fn images_and_metrics_are_the_processors() {
         let report: serde_json::Value = serde_json::from_str(text).unwrap();
         report["metrics"]["fid"]["mean"].as_f64().unwrap()
     };
-    let (cpu, card) = (fid(&place.ok(eval).out), fid(&on_device(&place, eval)));
+    let (cpu, card) = (fid(&place.ok(eval).out), fid(&on_device(&place, device, eval)));
     assert!((cpu - card).abs() < 1e-3 * cpu, "{cpu} and {card}");
 }
 
 #[test]
 fn what_does_not_fit_is_told_with_what_would() {
+    DEVICES.iter().for_each(|device| does_not_fit(device));
+}
+
+fn does_not_fit(device: &str) {
     let place = Place::new();
-    let line = format!("--device {DEVICE} {TRAIN} --out run --global-batch 64");
+    let line = format!("--device {device} {TRAIN} --out run --global-batch 64");
     // 2 MiB.
     let ran = place.limited(&line, "0.002");
     assert_ne!(ran.code, Some(0));

@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::text::Show;
+
 /// An I/O failure with the path it happened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} `{}`: {source}", path.display())]
+#[error("cannot {action} `{}`: {source}", path.shown())]
 pub struct FileError {
     /// What was tried, as a verb: "write", "rename", …
     pub action: &'static str,
@@ -26,7 +28,8 @@ impl FileError {
 
 /// Writes a file atomically: readers see the old content or the new, never a part, whatever
 /// kills the process meanwhile. `fill` receives a buffered writer on a temporary file in the
-/// same folder, which is synced and renamed over `path` once `fill` succeeds.
+/// same folder, which is synced and renamed over `path` once `fill` succeeds. For names of our own:
+/// what a user names goes through [`crate::output`].
 ///
 /// # Errors
 /// [`FileError`] naming `path` when a step fails; the old file is then untouched.
@@ -99,7 +102,7 @@ pub fn rename_synced(from: &Path, to: &Path) -> Result<(), FileError> {
 }
 
 /// The folder that holds `path` (`.` for a bare name).
-fn parent(path: &Path) -> PathBuf {
+pub(crate) fn parent(path: &Path) -> PathBuf {
     match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p.to_path_buf(),
         _ => PathBuf::from("."),

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jit_core::files::FileError;
+use jit_core::text::Show;
 use tar::{Archive, EntryType};
 
 use crate::error::{DamagedFile, DataError};
@@ -79,10 +80,7 @@ pub(crate) fn shards(
 
 /// The names of classes, a line each.
 fn class_names(path: &Path) -> Result<Vec<String>, DataError> {
-    let mut text = String::new();
-    let file = File::open(path).map_err(FileError::at("open", path))?;
-    let read = file.take(MAX_NAMES_BYTES).read_to_string(&mut text);
-    read.map_err(FileError::at("read", path))?;
+    let text = jit_core::input::read_text(path, MAX_NAMES_BYTES)?;
     let text = text.trim_start_matches('\u{FEFF}').trim_end();
     let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
     match names.iter().position(String::is_empty) {
@@ -139,7 +137,7 @@ fn members(
         let what = foreign::told(archive).filter(|_| range.start == 0);
         damaged(what.map_or_else(|| "it is no tar archive".into(), |what| format!("it is {what}")))
     };
-    let file = File::open(archive).map_err(FileError::at("open", archive))?;
+    let file = jit_core::input::open(archive)?;
     let mut tar = Archive::new(Window { file, range, at: 0 });
     let mut members: Vec<Member> = Vec::new();
     let mut last: Option<PathBuf> = None;
@@ -147,7 +145,7 @@ fn members(
     let at = |last: &Option<PathBuf>| match last {
         None => no_archive(),
         Some(name) => {
-            let name = name.display();
+            let name = name.shown();
             damaged(format!("the header after `{name}` is damaged: copy it anew"))
         }
     };
@@ -160,7 +158,7 @@ fn members(
         let (start, length) = (entry.raw_file_position(), entry.size());
         // What a sparse file claims is its length without the gaps closed.
         if !sparse && start.checked_add(length).is_none_or(|end| end > range.length) {
-            let reason = format!("it ends in the middle of `{}`: copy it anew", name.display());
+            let reason = format!("it ends in the middle of `{}`: copy it anew", name.shown());
             return Err(damaged(reason));
         }
         last = Some(name.clone());
@@ -225,7 +223,7 @@ fn linked(
                 members.push(Member { name, bytes, place });
             }
             None => {
-                let reason = format!("a link to `{}`, which is not in it", target.display());
+                let reason = format!("a link to `{}`, which is not in it", target.shown());
                 strays.push(DamagedFile { path: name, reason });
             }
         }

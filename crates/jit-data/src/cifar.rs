@@ -5,7 +5,6 @@
 mod pickle;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,7 +123,7 @@ pub fn folder(root: &Path, names: &[PathBuf], options: &ScanOptions) -> Result<F
         if !has(name) {
             return Ok(None);
         }
-        let file = File::open(&path).map_err(FileError::at("open", &path))?;
+        let file = jit_core::input::open(&path)?;
         let mut bytes = Vec::new();
         file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(FileError::at("read", &path))?;
         Ok(Some(bytes))
@@ -138,7 +137,7 @@ pub fn folder(root: &Path, names: &[PathBuf], options: &ScanOptions) -> Result<F
 /// # Errors
 /// As [`folder`].
 pub fn archive(path: &Path, options: &ScanOptions) -> Result<Option<Folder>, DataError> {
-    let file = File::open(path).map_err(FileError::at("open", path))?;
+    let file = jit_core::input::open(path)?;
     let mut tar = tar::Archive::new(MultiGzDecoder::new(file).take(MAX_BYTES));
     let damaged = |error: std::io::Error| DataError::Archive {
         path: path.to_path_buf(),

@@ -126,6 +126,9 @@ pub fn open(
         let expected = format!("the side of the images is 1 to {MAX_SIZE} pixels");
         return Err(option("model.image_size", image_size.to_string(), &expected));
     }
+    if let Err(expected) = jit_core::threads::within(config.workers) {
+        return Err(option("data.workers", config.workers.to_string(), &expected));
+    }
     let path = Path::new(&config.path);
     if config.path == digits::NAME {
         let given = [
@@ -184,6 +187,7 @@ mod tests {
         assert!(message(|c| c.subset = f64::NAN, 28, 1).contains("data.subset = NaN"));
         assert!(message(|c| c.path = "digts".into(), 28, 1).contains("did you mean `digits`?"));
         assert!(message(none, 28, 4).contains("model.channels = 4"));
+        assert!(message(|c| c.workers = 100_000, 28, 1).contains("data.workers = 100000"));
         assert!(message(none, 30, 1).contains("28 or 32"));
         assert!(message(none, 0, 1).contains("1 to 8192"));
     }

@@ -4,7 +4,6 @@
 //! blending, CMYK and YCCK lose their black by multiplication. Of 16-bit samples the high byte is
 //! kept, as Pillow does for RGB. Orientation tags and colour profiles are ignored.
 
-use std::fs::File;
 use std::io::{Cursor, Read};
 use std::panic;
 use std::path::Path;
@@ -52,7 +51,7 @@ pub enum DecodeError {
 /// unsupported or beyond the limits; both name `path`.
 pub fn decode_file(path: &Path) -> Result<Raster, DataError> {
     let decode_error = |source| DataError::Decode { path: path.to_path_buf(), source };
-    let mut file = File::open(path).map_err(FileError::at("open", path))?;
+    let mut file = jit_core::input::open(path)?;
     let length = file.metadata().map_err(FileError::at("read", path))?.len();
     if length > MAX_FILE_BYTES {
         return Err(decode_error(DecodeError::FileTooLarge(length)));

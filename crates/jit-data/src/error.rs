@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use jit_core::files::FileError;
+use jit_core::text::Show;
 
 use crate::decode::DecodeError;
 
@@ -18,7 +19,7 @@ pub struct DamagedFile {
 
 impl fmt::Display for DamagedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`: {}", self.path.display(), self.reason)
+        write!(f, "`{}`: {}", self.path.shown(), self.reason.shown())
     }
 }
 
@@ -30,7 +31,7 @@ pub enum DataError {
     File(#[from] FileError),
 
     /// A single picture cannot be decoded.
-    #[error("cannot decode `{}`: {source}", path.display())]
+    #[error("cannot decode `{}`: {source}", path.shown())]
     Decode {
         /// The file.
         path: PathBuf,
@@ -51,7 +52,7 @@ pub enum DataError {
 
     /// There is nothing at `data.path`.
     #[error(
-        "no data set at `{path}`: expected `digits`, an image folder, archives, Parquet files or a pack{hint}"
+        "no data set at `{}`: expected `digits`, an image folder, archives, Parquet files or a pack{hint}", path.shown()
     )]
     NotFound {
         /// What was asked for.
@@ -64,7 +65,7 @@ pub enum DataError {
     #[error(
         "`{}` mixes pictures (such as `{}`) and folders (such as `{}`): use one folder a class, or \
          pictures alone for training without classes",
-        root.display(), picture.display(), folder.display()
+        root.shown(), picture.shown(), folder.shown()
     )]
     MixedLayout {
         /// The data set's folder.
@@ -76,14 +77,14 @@ pub enum DataError {
     },
 
     /// Nothing to train on.
-    #[error("`{}` holds no picture ({EXPECTED})", root.display())]
+    #[error("`{}` holds no picture ({EXPECTED})", root.shown())]
     Empty {
         /// The data set's folder.
         root: PathBuf,
     },
 
     /// An archive, a Parquet file, a pack or a list that is damaged, or such that do not go together.
-    #[error("`{}` cannot be used: {reason}", path.display())]
+    #[error("`{}` cannot be used: {}", path.shown(), reason.shown())]
     Archive {
         /// The file, or the folder of files.
         path: PathBuf,
@@ -92,7 +93,7 @@ pub enum DataError {
     },
 
     /// A symbolic link leads back to a folder that contains it.
-    #[error("`{}` links back to a folder that contains it: remove the link", path.display())]
+    #[error("`{}` links back to a folder that contains it: remove the link", path.shown())]
     LinkLoop {
         /// The link.
         path: PathBuf,
@@ -141,7 +142,7 @@ fn list_damaged(root: &std::path::Path, files: &[DamagedFile], mend: &str) -> St
         "{} {} in `{}` cannot be used:",
         files.len(),
         if files.len() == 1 { "file" } else { "files" },
-        root.display()
+        root.shown()
     );
     for file in files.iter().take(LISTED) {
         text += &format!("\n  {file}");

@@ -1,5 +1,6 @@
 //! Image folders: one subfolder a class, or pictures alone.
 
+use jit_core::text::Show;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -64,7 +65,7 @@ impl Passed {
 
     /// What to say of them; `None` if there are none.
     pub fn told(&self) -> Option<String> {
-        let first = self.first.as_ref()?.display();
+        let first = self.first.as_ref()?.shown();
         Some(match self.count {
             1 => format!("1 file is no picture by its name and is passed over: `{first}`"),
             count => format!(
@@ -130,7 +131,7 @@ impl Folder {
         };
         let first = self.passed.first.as_deref();
         if let Some((first, what)) = first.and_then(|first| Some((first, told(first)?))) {
-            let reason = format!("it holds no picture, and `{}` is {what}", first.display());
+            let reason = format!("it holds no picture, and `{}` is {what}", first.shown());
             return DataError::Archive { path: root.to_path_buf(), reason };
         }
         DataError::Empty { root: root.to_path_buf() }

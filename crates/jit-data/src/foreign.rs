@@ -1,6 +1,5 @@
 //! What a file is that is no data set: by its first bytes and its name, with what would make it one.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -12,7 +11,7 @@ pub(crate) fn told(path: &Path) -> Option<String> {
     let mut head = Vec::new();
     // Opening a pipe would wait for its other end.
     path.metadata().ok().filter(std::fs::Metadata::is_file)?;
-    File::open(path).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
+    jit_core::input::open(path).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
     let name = path.file_name()?.to_string_lossy();
     let starts = |magic: &[u8]| head.starts_with(magic);
     let unpacked = |by: &str, command: &str| {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
-use jit_core::files::write_bytes_atomic;
+use jit_core::output;
 
 use crate::error::DataError;
 
@@ -93,7 +93,7 @@ fn area(width: usize, height: usize, channels: usize) -> Option<usize> {
     width.checked_mul(height)?.checked_mul(channels)
 }
 
-/// [`png_bytes`] to a file that is whole or absent.
+/// [`png_bytes`] to where a user points ([`output::write`]).
 ///
 /// # Errors
 /// As [`png_bytes`]; [`DataError::File`] when `path` cannot be written.
@@ -105,11 +105,11 @@ pub fn save_png(
     channels: usize,
 ) -> Result<(), DataError> {
     let bytes = png_bytes(pixels, width, height, channels)?;
-    Ok(write_bytes_atomic(path, &bytes)?)
+    Ok(output::write_bytes(path, &bytes)?)
 }
 
 impl Sheet {
-    /// Writes the sheet as a PNG file that is whole or absent.
+    /// Writes the sheet as a PNG file to where a user points.
     ///
     /// # Errors
     /// As [`save_png`].

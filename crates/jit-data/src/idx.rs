@@ -1,7 +1,7 @@
 //! IDX files, as MNIST, Fashion-MNIST, KMNIST and EMNIST come: images in one, their classes in another,
 //! compressed by gzip or not.
 
-use std::fs::File;
+use jit_core::text::Show;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub fn folder(root: &Path, names: &[PathBuf], options: &ScanOptions) -> Result<F
     let parts = images.map(|name| (split(&name).to_owned(), name)).collect();
     let chosen = splits::choose(root, parts, &options.split)?;
     let [name] = chosen.taken[..] else {
-        let names: Vec<String> = chosen.taken.iter().map(|n| n.display().to_string()).collect();
+        let names: Vec<String> = chosen.taken.iter().map(|n| n.shown().to_string()).collect();
         let reason =
             format!("it holds several files of images: give one of `{}`", names.join("`, `"));
         return Err(DataError::Archive { path: root.to_path_buf(), reason });
@@ -109,14 +109,14 @@ struct Idx {
 
 fn read(path: &Path) -> Result<Idx, DataError> {
     const HEAD: u64 = 16;
-    let mut file = File::open(path).map_err(FileError::at("open", path))?;
+    let mut file = jit_core::input::open(path)?;
     let length = file.metadata().map_err(FileError::at("read", path))?.len();
     let mut head = Vec::new();
     file.by_ref().take(HEAD).read_to_end(&mut head).map_err(FileError::at("read", path))?;
     if !head.starts_with(b"\x1F\x8B") {
         return Ok(Idx { head, length, store: Store::File(path.into()) });
     }
-    let reopened = File::open(path).map_err(FileError::at("open", path))?;
+    let reopened = jit_core::input::open(path)?;
     let mut bytes = Vec::new();
     let damaged = |_| DataError::Archive {
         path: path.to_path_buf(),

@@ -15,12 +15,9 @@
 mod devkit;
 mod list;
 
+use jit_core::text::Show;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
-
-use jit_core::files::FileError;
 
 use crate::error::DataError;
 use crate::folder::Folder;
@@ -46,7 +43,7 @@ pub fn apply(folder: &mut Folder, path: &Path) -> Result<(), DataError> {
     };
     let classes = list.of(folder).map_err(refused)?;
     folder.class_names = number(folder, &classes).map_err(refused)?;
-    folder.classes_from = format!("`{}`", path.display());
+    folder.classes_from = format!("`{}`", path.shown());
     Ok(())
 }
 
@@ -137,15 +134,9 @@ pub fn rename(folder: &mut Folder, path: &Path) -> Result<(), DataError> {
 }
 
 fn text(path: &Path) -> Result<String, DataError> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(FileError::at("open", path))?;
-    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(FileError::at("read", path))?;
+    let text = jit_core::input::read_text(path, MAX_BYTES)?;
     // The mark that some editors put in front.
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
-    String::from_utf8(bytes.to_vec()).map_err(|_| {
-        let reason = "it is no text in UTF-8: expected a list of classes".to_owned();
-        DataError::Archive { path: path.to_path_buf(), reason }
-    })
+    Ok(text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text))
 }
 
 #[cfg(test)]

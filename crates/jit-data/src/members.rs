@@ -1,6 +1,7 @@
 //! The files in archives, tar or zip, and what class each picture among them has: that of a `.cls` or
 //! JSON file beside it, of its archive, of its folder, or none.
 
+use jit_core::text::Show;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,7 +51,7 @@ impl Member {
             Place::Deflated { archive, offset, packed } if self.bytes.max(*packed) <= most => {
                 let stored = read_range(archive, *offset, *packed)?;
                 inflate(&stored, self.bytes).ok_or_else(|| {
-                    let reason = format!("`{}` is damaged", self.name.display());
+                    let reason = format!("`{}` is damaged", self.name.shown());
                     DataError::Archive { path: archive.to_path_buf(), reason }
                 })
             }
@@ -152,7 +153,7 @@ impl<'a> Found<'a> {
         };
         let mut labels = Labels { by_stem: HashMap::new(), kind };
         for member in members.iter().filter(|member| member.has_extension(extension)) {
-            let name = member.name.display();
+            let name = member.name.shown();
             let label = match key.is_empty() {
                 true => number(&member.head(MAX_LABEL_BYTES)?)
                     .map_err(|text| format!("`{name}` holds no number of a class: {text:?}")),
@@ -191,7 +192,7 @@ impl<'a> Found<'a> {
             return Err(DataError::Option {
                 option: "data.label_key",
                 value: key.clone(),
-                expected: format!("`{}` has no JSON files beside its pictures", root.display()),
+                expected: format!("`{}` has no JSON files beside its pictures", root.shown()),
             });
         } else if self.by_archive() {
             let archive = |picture: &Picture| picture.archive.clone();

@@ -1,6 +1,7 @@
 //! NumPy archives of images and their classes: `images` and `labels`, `arr_0` and `arr_1` as ADM's tools
 //! write them, `x_train` and `y_train`, `train_images` and `train_labels`.
 
+use jit_core::text::Show;
 use std::io::{Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -109,7 +110,7 @@ fn is(name: &str, role: &[&str]) -> bool {
 fn whole(member: &Member, path: &Path) -> Result<Vec<u8>, DataError> {
     let damaged = || DataError::Archive {
         path: path.to_path_buf(),
-        reason: format!("`{}` is damaged: save it anew", member.name.display()),
+        reason: format!("`{}` is damaged: save it anew", member.name.shown()),
     };
     match &member.place {
         Place::Range { archive, offset } => read_range(archive, *offset, member.bytes),
@@ -132,7 +133,7 @@ struct Header {
 /// The header of an array's file and where its numbers start. They are all there.
 fn header(member: &Member, path: &Path) -> Result<(Header, u64), String> {
     let most = (MAX_HEADER + 12) as u64;
-    let name = member.name.display();
+    let name = member.name.shown();
     let head = match &member.place {
         Place::Range { .. } => member.head(most),
         Place::Deflated { archive, offset, packed } => {
@@ -147,7 +148,7 @@ fn header(member: &Member, path: &Path) -> Result<(Header, u64), String> {
         }
         _ => Ok(Vec::new()),
     };
-    let head = head.map_err(|error| format!("`{}`: {error}", path.display()))?;
+    let head = head.map_err(|error| format!("`{}`: {error}", path.shown()))?;
     parse(&head, member.bytes).map_err(|reason| format!("`{name}` {reason}"))
 }
 

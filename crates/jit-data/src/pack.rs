@@ -14,11 +14,11 @@
 mod header;
 mod write;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jit_core::files::FileError;
+use jit_core::text::Show;
 use jit_kernels::map::Map;
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +84,7 @@ impl Pack {
 
     fn open(path: &Path) -> Result<(Self, Table), DataError> {
         let damaged = |reason: String| DataError::Archive { path: path.to_path_buf(), reason };
-        let file = File::open(path).map_err(FileError::at("open", path))?;
+        let file = jit_core::input::open(path)?;
         let length = file.metadata().map_err(FileError::at("read", path))?.len();
         if length < HEADER_LEN {
             return Err(damaged("it is no pack: it is too short".into()));
@@ -148,7 +148,7 @@ impl Pack {
             path: self.path.clone(),
             reason: format!(
                 "record {record} (`{}`) is damaged, its checksum differs: copy or pack it anew",
-                name.display()
+                name.shown()
             ),
         })
     }

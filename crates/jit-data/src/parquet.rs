@@ -27,6 +27,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jit_core::text::Show;
+
 use crate::error::DataError;
 use crate::folder::Folder;
 use crate::place::{FileEntry, Place};
@@ -102,7 +104,7 @@ pub(crate) fn scan_with(
                 || first.words != columns.words
         };
         if let Some((before, _)) = first.as_ref().filter(|(_, first)| differs(first)) {
-            return Err(refused(format!("its classes are not those of `{}`", before.display())));
+            return Err(refused(format!("its classes are not those of `{}`", before.shown())));
         }
         let column = columns.label_name.as_deref().unwrap_or_default();
         let known = columns.names.as_ref().map_or(MAX_CLASSES, |names| names.len() as i64);

@@ -1,6 +1,7 @@
 //! Images of one shape whose samples lie one after the other, as in NumPy arrays, in MNIST's and in
 //! CIFAR's files.
 
+use jit_core::text::Show;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ pub enum Store {
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::File(path) => write!(f, "{}", path.display()),
+            Self::File(path) => write!(f, "{}", path.shown()),
             Self::Memory(bytes) => write!(f, "{} bytes", bytes.len()),
         }
     }

@@ -132,8 +132,8 @@ pub(crate) fn inflate(stored: &[u8], length: u64) -> Option<Vec<u8>> {
 pub(crate) fn read_range(path: &Path, offset: u64, length: u64) -> Result<Vec<u8>, DataError> {
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     let mut bytes = vec![0; length];
-    let read = File::open(path).and_then(|mut file| read_at(&mut file, offset, &mut bytes));
-    read.map_err(FileError::at("read", path))?;
+    let mut file = jit_core::input::open(path)?;
+    read_at(&mut file, offset, &mut bytes).map_err(FileError::at("read", path))?;
     Ok(bytes)
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use jit_core::files::FileError;
+use jit_core::text::Show;
 
 use crate::error::DataError;
 use crate::folder::{self, Entry, Folder, Kind};
@@ -56,7 +57,7 @@ pub fn scan_with(path: &Path, options: &ScanOptions) -> Result<Folder, DataError
         return Err(splits::no_such(path, &options.split, &[]));
     }
     let unused = |option, value: &String, what: &str| {
-        let expected = format!("`{}` holds {}, and no {what}", path.display(), found.form);
+        let expected = format!("`{}` holds {}, and no {what}", path.shown(), found.form);
         Err(DataError::Option { option, value: value.clone(), expected })
     };
     let table = found.form == parquet::FORM;
@@ -155,7 +156,7 @@ fn alone(
     };
     let reason = format!(
         "it holds {what} and, beside them, `{}`: expected {what} alone",
-        entry.name.display()
+        entry.name.shown()
     );
     Err(DataError::Archive { path: root.to_path_buf(), reason })
 }
@@ -334,7 +335,7 @@ fn pattern(path: &Path) -> Option<(PathBuf, String)> {
 /// The files that a pattern stands for.
 fn shards(path: &Path, options: &ScanOptions) -> Result<Folder, DataError> {
     let Some((root, pattern)) = pattern(path) else {
-        return Err(DataError::NotFound { path: path.display().to_string(), hint: String::new() });
+        return Err(DataError::NotFound { path: path.shown().to_string(), hint: String::new() });
     };
     let names = folder::names(&root)?;
     let fits = |name: &PathBuf| name.to_str().is_some_and(|name| matches(&pattern, name));

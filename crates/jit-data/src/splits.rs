@@ -8,6 +8,7 @@
 //! train-00000-of-00003.parquet                 shards with their number
 //! ```
 
+use jit_core::text::Show;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -162,7 +163,7 @@ pub fn no_such(root: &Path, wanted: &str, found: &[&str]) -> DataError {
     DataError::Option {
         option: "data.split",
         value: wanted.to_owned(),
-        expected: format!("`{}` {have}", root.display()),
+        expected: format!("`{}` {have}", root.shown()),
     }
 }
 

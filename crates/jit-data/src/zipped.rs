@@ -1,8 +1,8 @@
 //! Zip archives read in place: EDM's and StyleGAN's, whose `dataset.json` tells the classes, and others,
 //! of folders or pictures alone. Nothing is unpacked to disk.
 
+use jit_core::text::Show;
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub fn file(path: &Path, options: &ScanOptions) -> Result<Folder, DataError> {
 pub(crate) fn unpacked(root: &Path) -> Result<Option<Folder>, DataError> {
     let path = root.join(LIST);
     let mut text = Vec::new();
-    let file = File::open(&path).map_err(FileError::at("open", &path))?;
+    let file = jit_core::input::open(&path)?;
     file.take(MAX_LIST_BYTES).read_to_end(&mut text).map_err(FileError::at("read", &path))?;
     let Some(labels) = labels(&text) else { return Ok(None) };
     let mut folder = folder::scan_but(root, LIST)?;
@@ -125,7 +125,7 @@ pub(crate) fn members(
     strays: &mut Vec<DamagedFile>,
 ) -> Result<Vec<Member>, DataError> {
     let damaged = |reason: String| DataError::Archive { path: path.to_path_buf(), reason };
-    let file = File::open(path).map_err(FileError::at("open", path))?;
+    let file = jit_core::input::open(path)?;
     let length = file.metadata().map_err(FileError::at("read", path))?.len();
     let mut zip = ZipArchive::new(BufReader::new(file)).map_err(|error| {
         damaged(format!("it is no zip archive, or cut short: {error}; copy it anew"))
@@ -146,7 +146,7 @@ pub(crate) fn members(
         let offset = entry.data_start();
         let end = offset.and_then(|offset| offset.checked_add(packed));
         let Some(offset) = offset.filter(|_| end.is_some_and(|end| end <= length)) else {
-            let name = name.display();
+            let name = name.shown();
             return Err(damaged(format!("it ends in the middle of `{name}`: copy it anew")));
         };
         let archive = Arc::clone(&archive);

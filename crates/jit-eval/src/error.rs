@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use jit_core::files::FileError;
+use jit_core::text::Show;
 use jit_model::weights::WeightsError;
 
 /// Why images, features or statistics cannot be evaluated.
@@ -57,7 +58,7 @@ pub enum EvalError {
     /// Statistics of something else.
     #[error(
         "the statistics `{}` were made with {what} {theirs}, and this evaluation uses {ours}: make \
-         them anew with `jit stats`, or evaluate as they were made", path.display()
+         them anew with `jit stats`, or evaluate as they were made", path.shown()
     )]
     Mismatch {
         /// The file.
@@ -70,7 +71,7 @@ pub enum EvalError {
         ours: String,
     },
     /// A file of statistics without some.
-    #[error("`{}` holds no statistics: {what}", path.display())]
+    #[error("`{}` holds no statistics: {}", path.shown(), what.shown())]
     Stats {
         /// The file.
         path: PathBuf,
@@ -88,7 +89,7 @@ pub enum EvalError {
         found: String,
     },
     /// Something that holds no images.
-    #[error("`{}` holds no images to evaluate: {what}", path.display())]
+    #[error("`{}` holds no images to evaluate: {}", path.shown(), what.shown())]
     NoImages {
         /// The folder or file.
         path: PathBuf,
@@ -97,8 +98,8 @@ pub enum EvalError {
     },
     /// Images of several sizes where one is needed.
     #[error(
-        "the images in `{}` differ in size: `{first}` is {first_size}, `{other}` is {other_size}; \
-         bring generated images to one size", path.display()
+        "the images in `{}` differ in size: `{}` is {first_size}, `{}` is {other_size}; \
+         bring generated images to one size", path.shown(), first.shown(), other.shown()
     )]
     MixedSizes {
         /// The folder.
@@ -113,7 +114,7 @@ pub enum EvalError {
         other_size: String,
     },
     /// Weights of another network.
-    #[error("`{}`: tensor `{tensor}` is {found}; expected {expected}", path.display())]
+    #[error("`{}`: tensor `{}` is {found}; expected {expected}", path.shown(), tensor.shown())]
     Tensor {
         /// The file.
         path: PathBuf,
@@ -146,7 +147,7 @@ pub enum EvalError {
     /// A file whose content is not what its name says.
     #[error(
         "`{}` has the SHA-256 {found}, but the published one starts with {expected}: the download is \
-         damaged; remove it and get it anew", path.display()
+         damaged; remove it and get it anew", path.shown()
     )]
     Hash {
         /// The file.

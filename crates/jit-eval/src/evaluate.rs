@@ -169,20 +169,41 @@ impl Options {
     /// # Errors
     /// [`EvalError::TooFew`] naming the metric and how to mend it.
     pub fn check(&self, generated: usize, real: Option<usize>) -> Result<(), EvalError> {
-        let asked = |metric| self.metrics.contains(&metric);
-        if asked(Metric::Fid) {
-            moments::check(generated)?;
+        self.metrics.iter().try_for_each(|&metric| self.check_one(metric, generated, real))
+    }
+
+    /// Takes out the metrics that [`Options::check`] would refuse, and returns each with the reason.
+    pub fn leave_out(&mut self, generated: usize, real: Option<usize>) -> Vec<(Metric, EvalError)> {
+        let metrics = std::mem::take(&mut self.metrics);
+        let mut left_out = Vec::new();
+        for metric in metrics {
+            match self.check_one(metric, generated, real) {
+                Ok(()) => self.metrics.push(metric),
+                Err(reason) => left_out.push((metric, reason)),
+            }
         }
-        let Some(real) = real else { return Ok(()) };
-        if asked(Metric::Kid) {
-            kid::check(generated, self.kid_subset, "generated")?;
-            kid::check(real, self.kid_subset, "real")?;
+        left_out
+    }
+
+    fn check_one(
+        &self,
+        metric: Metric,
+        generated: usize,
+        real: Option<usize>,
+    ) -> Result<(), EvalError> {
+        match (metric, real) {
+            (Metric::Fid, _) => moments::check(generated),
+            (Metric::Is, _) => inception_score::check(generated, self.splits),
+            (Metric::Kid, Some(real)) => {
+                kid::check(generated, self.kid_subset, "generated")?;
+                kid::check(real, self.kid_subset, "real")
+            }
+            (Metric::PrecisionRecall, Some(real)) => {
+                precision_recall::check(generated, self.neighbours, "generated")?;
+                precision_recall::check(real, self.neighbours, "real")
+            }
+            _ => Ok(()),
         }
-        if asked(Metric::PrecisionRecall) {
-            precision_recall::check(generated, self.neighbours, "generated")?;
-            precision_recall::check(real, self.neighbours, "real")?;
-        }
-        Ok(())
     }
 }
 
@@ -293,6 +314,20 @@ mod tests {
         let name = |n| metric_name("FID", n);
         assert_eq!([name(50_000), name(2000), name(1500)], ["FID", "FID-2k", "FID-1.5k"]);
         assert_eq!([name(999), name(100_000)], ["FID-999", "FID"]);
+    }
+
+    #[test]
+    fn only_what_few_images_do_not_tell_is_left_out() {
+        let mut options = Options::default();
+        assert!(options.check(270, Some(5000)).is_err());
+        let left_out = options.leave_out(270, Some(5000));
+        assert_eq!(left_out.len(), 1);
+        assert!(left_out[0].0 == Metric::Kid && left_out[0].1.to_string().contains("1000"));
+        options.check(270, Some(5000)).unwrap();
+        let mut options = Options { kid_subset: 270, ..Options::default() };
+        assert!(options.leave_out(270, Some(5000)).is_empty());
+        let gone: Vec<Metric> = options.leave_out(3, Some(5000)).iter().map(|out| out.0).collect();
+        assert_eq!(gone, [Metric::Is, Metric::Kid, Metric::PrecisionRecall]);
     }
 
     #[test]

@@ -10,14 +10,19 @@ use crate::{EvalError, Features};
 /// [`EvalError::TooFew`] for fewer images than splits.
 pub fn inception_score(logits: &Features, splits: usize) -> Result<Score, EvalError> {
     let n = logits.rows();
-    if n < splits || splits == 0 {
-        let help = "generate more images";
-        let (need, have) = (splits.max(1), n);
-        return Err(EvalError::TooFew { metric: "IS", what: "generated", need, have, help });
-    }
+    check(n, splits)?;
     let scores: Vec<f64> =
         (0..splits).map(|i| score(logits, i * n / splits..(i + 1) * n / splits)).collect();
     Ok(Score::of(&scores))
+}
+
+pub(crate) fn check(have: usize, splits: usize) -> Result<(), EvalError> {
+    if have >= splits && splits > 0 {
+        return Ok(());
+    }
+    let help = "generate more images, or lower --splits";
+    let need = splits.max(1);
+    Err(EvalError::TooFew { metric: "IS", what: "generated", need, have, help })
 }
 
 fn score(logits: &Features, rows: std::ops::Range<usize>) -> f64 {

@@ -75,7 +75,7 @@ impl Stats {
         Ok(Self { gaussian: Gaussian { count, mean, covariance }, provenance })
     }
 
-    /// Writes the file atomically.
+    /// Writes the file to where a user points.
     ///
     /// # Errors
     /// [`EvalError::File`] when it cannot be written.

@@ -1,6 +1,5 @@
 //! A graphics card, opened.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cubecl::client::Client;
@@ -14,38 +13,15 @@ use crate::memory::Memory;
 use crate::product::HalfKind;
 use crate::tensor::{Block, GpuTensor, Words};
 
-/// Through what a device is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
-    /// Vulkan, Metal or DirectX 12, whichever the machine has.
-    Wgpu,
-    /// NVIDIA's own.
-    Cuda,
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Backend::Wgpu => "wgpu",
-            Backend::Cuda => "cuda",
-        })
-    }
-}
-
 /// Why a device cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The build lacks the backend.
-    #[error("this build has no backend `{0}`; build it with `--features {0}`")]
-    NotCompiled(Backend),
     /// The machine lacks the device.
     #[error(
-        "there is no device `{backend}:{index}`: {backend} finds {available} cards of that kind here. \
-         `{backend}:0` is the best there is, if any driver is installed; processes may share it"
+        "there is no device `wgpu:{index}`: wgpu finds {available} cards of that kind here. \
+         `wgpu:0` is the best there is, if any driver is installed; processes may share it"
     )]
     Missing {
-        /// Through what it was sought.
-        backend: Backend,
         /// Its number.
         index: usize,
         /// How many there are.
@@ -58,22 +34,16 @@ pub enum OpenError {
     )]
     Software,
     /// The driver failed.
-    #[error("the device `{backend}:{index}` cannot be opened: {reason}")]
+    #[error("the device `wgpu:{index}` cannot be opened: {reason}")]
     Driver {
-        /// Through what it was sought.
-        backend: Backend,
         /// Its number.
         index: usize,
         /// What it said.
         reason: String,
     },
     /// The device has no products of bf16.
-    #[error(
-        "the device `{backend}:{index}` cannot multiply bf16; choose --set train.precision=f32"
-    )]
+    #[error("the device `wgpu:{index}` cannot multiply bf16; choose --set train.precision=f32")]
     Precision {
-        /// Through what it is reached.
-        backend: Backend,
         /// Its number.
         index: usize,
     },
@@ -98,21 +68,20 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Opens device number `index` of `backend`. Without a precision asked for, bf16 where the device
+    /// Opens device number `index`. Without a precision asked for, bf16 where the device
     /// multiplies it. `limit` bounds the bytes of its tensors.
     ///
     /// # Errors
-    /// [`OpenError`] where the build lacks the backend, the machine the device, or the device bf16.
+    /// [`OpenError`] where the machine lacks the device, or the device bf16.
     pub fn open(
-        backend: Backend,
         index: usize,
         precision: Option<Precision>,
         limit: Option<u64>,
     ) -> Result<Self, OpenError> {
-        let client = connect(backend, index)?;
+        let client = connect(index)?;
         let half = HalfKind::of(&client);
         let precision = match (precision, half) {
-            (Some(Precision::Bf16), None) => return Err(OpenError::Precision { backend, index }),
+            (Some(Precision::Bf16), None) => return Err(OpenError::Precision { index }),
             (Some(precision), _) => precision,
             (None, Some(_)) => Precision::Bf16,
             (None, None) => Precision::F32,
@@ -230,22 +199,21 @@ impl Gpu {
 }
 
 /// A client of the device.
-fn connect(backend: Backend, index: usize) -> Result<Client, OpenError> {
-    if backend == Backend::Wgpu && cfg!(feature = "vulkan") && has_software_alone() {
+fn connect(index: usize) -> Result<Client, OpenError> {
+    if cfg!(feature = "vulkan") && has_software_alone() {
         return Err(OpenError::Software);
     }
-    let device = match backend {
-        // The best that there is, or a card of its own.
-        Backend::Wgpu => cubecl::Device::wgpu(match index {
-            0 => WgpuDeviceKind::DefaultDevice,
-            _ => WgpuDeviceKind::DiscreteGpu(index),
-        }),
-        Backend::Cuda => cubecl::Device::cuda(index),
-    };
+    // The best that there is, or a card of its own.
+    let device = cubecl::Device::wgpu(match index {
+        0 => WgpuDeviceKind::DefaultDevice,
+        _ => WgpuDeviceKind::DiscreteGpu(index),
+    });
     let device = device.map_err(|error| match error {
-        DeviceUnavailable::NotLinked(_) => OpenError::NotCompiled(backend),
+        DeviceUnavailable::NotLinked(reason) => {
+            OpenError::Driver { index, reason: format!("{reason:?}") }
+        }
         DeviceUnavailable::NoSuchDevice { available, .. } => {
-            OpenError::Missing { backend, index, available }
+            OpenError::Missing { index, available }
         }
     })?;
     // A driver that is broken panics within the runtime.
@@ -254,7 +222,7 @@ fn connect(backend: Backend, index: usize) -> Result<Client, OpenError> {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
         let reason = text.unwrap_or_else(|| "the driver gave no reason".into());
-        OpenError::Driver { backend, index, reason }
+        OpenError::Driver { index, reason }
     })
 }
 

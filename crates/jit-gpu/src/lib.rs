@@ -1,5 +1,5 @@
-//! The model's operations on a graphics card: one set of kernels, written in CubeCL and compiled at
-//! run time for Vulkan, Metal and DirectX (through WGSL or SPIR-V) and for CUDA.
+//! The model's operations on any graphics card: one set of kernels, written in CubeCL and compiled at
+//! run time for Vulkan, Metal and DirectX, through WGSL or SPIR-V. NVIDIA's cards have `jit-cuda`, too, which is faster.
 //!
 //! Operations are queued and run behind the program; nothing waits for the device but
 //! [`Device::receive`](jit_model::Device::receive) and what is built on it. A device that fails says so then, and stays failed:
@@ -18,5 +18,5 @@ mod product;
 mod tensor;
 
 pub use coming::Coming;
-pub use device::{Backend, Gpu, OpenError};
+pub use device::{Gpu, OpenError};
 pub use tensor::{GpuTensor, GpuWeight};

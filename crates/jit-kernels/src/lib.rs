@@ -19,6 +19,7 @@ mod lanes;
 pub mod linear;
 pub mod losses;
 pub mod map;
+pub mod noise;
 pub mod par;
 pub mod patchify;
 pub mod peak;

@@ -7,7 +7,7 @@
 use crate::config::{MlpKind, ModelConfig, PatchEmbedKind};
 use crate::objective::{AuxHeadKind, Auxiliary, ObjectiveConfig, RotationKind};
 use crate::params::Registry;
-use crate::sampler::{Method, SampleConfig};
+use crate::sampler::SampleConfig;
 
 /// Bytes of an f32.
 const F32: u64 = 4;
@@ -112,8 +112,8 @@ pub fn sampling_passes(c: &ModelConfig, s: &SampleConfig) -> u64 {
 pub fn step_passes(c: &ModelConfig, s: &SampleConfig, step: usize) -> u64 {
     let times = s.times();
     let guided = |t: f32| if c.num_classes > 0 && s.guidance(t) != 1.0 { 2 } else { 1 };
-    let heun = s.method == Method::Heun && step + 1 < s.steps;
-    guided(times[step]) + if heun { guided(times[step + 1]) } else { 0 }
+    let both_ends = s.method.evaluations(step, s.steps) > 1;
+    guided(times[step]) + if both_ends { guided(times[step + 1]) } else { 0 }
 }
 
 /// Memory of a training run, in bytes.
@@ -200,6 +200,7 @@ fn block_values(c: &ModelConfig, n: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::Net;
+    use crate::sampler::Method;
 
     /// One block of width 4 on 4 tokens and one class token: small enough to count by hand.
     fn tiny() -> ModelConfig {
@@ -260,13 +261,17 @@ mod tests {
     #[test]
     fn guidance_is_paid_inside_its_interval_only() {
         let passes = |method, steps, cfg_scale, cfg_interval| {
-            sampling_passes(&tiny(), &SampleConfig { method, steps, cfg_scale, cfg_interval })
+            let config =
+                SampleConfig { method, steps, cfg_scale, cfg_interval, ..SampleConfig::default() };
+            sampling_passes(&tiny(), &config)
         };
         assert_eq!(passes(Method::Euler, 4, 1.0, [0.0, 1.0]), 4);
         assert_eq!(passes(Method::Euler, 4, 2.0, [0.0, 1.0]), 8);
         // Times 0, 1/4, 1/2, 3/4: the first lies outside (0.1, 1).
         assert_eq!(passes(Method::Euler, 4, 2.0, [0.1, 1.0]), 7);
         assert_eq!(passes(Method::Heun, 4, 1.0, [0.0, 1.0]), 7);
+        assert_eq!(passes(Method::Ab2, 4, 1.0, [0.0, 1.0]), 5);
+        assert_eq!(passes(Method::Dpmpp2m, 4, 2.0, [0.1, 1.0]), 7);
         let unconditional = ModelConfig { num_classes: 0, ..tiny() };
         assert_eq!(sampling_passes(&unconditional, &SampleConfig::default()), 99);
     }

@@ -81,6 +81,10 @@ impl Device for Cpu {
         self.precision
     }
 
+    fn uses_host_memory(&self) -> bool {
+        true
+    }
+
     fn upload(&self, data: &[f32], shape: &[usize]) -> CpuTensor {
         assert_eq!(data.len(), shape.iter().product::<usize>(), "upload: data against {shape:?}");
         CpuTensor { shape: shape.to_vec(), data: Buffer::from_slice(data) }

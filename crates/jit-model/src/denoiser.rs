@@ -1,5 +1,9 @@
 //! The network with its objective: `L = L_diff + λ·L_aux` and its gradient (spec §2).
 
+use std::ops::Range;
+
+use jit_core::rng::Stream;
+
 use crate::aux_head::AuxHead;
 use crate::config::ModelConfig;
 use crate::device::{Device, Diffusion};
@@ -18,13 +22,37 @@ pub struct Denoiser<D: Device> {
     rope: Rope<D::Tensor>,
 }
 
+/// The noise of a micro-batch.
+#[derive(Clone, Copy, Debug)]
+pub enum Noise<'a> {
+    /// Already scaled, `[B, C, S, S]`.
+    Given(&'a [f32]),
+    /// `scale` times what a stream for each image gives, `[B]`: drawn on the device.
+    Drawn {
+        /// One for each image.
+        streams: &'a [Stream],
+        /// Standard deviation.
+        scale: f32,
+    },
+}
+
+impl<'a> Noise<'a> {
+    /// That of some images of a batch, `pixels` values each.
+    pub fn of(self, images: Range<usize>, pixels: usize) -> Noise<'a> {
+        match self {
+            Noise::Given(x) => Noise::Given(&x[images.start * pixels..images.end * pixels]),
+            Noise::Drawn { streams, scale } => Noise::Drawn { streams: &streams[images], scale },
+        }
+    }
+}
+
 /// One micro-batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     /// Clean images in [-1, 1], `[B, C, S, S]`.
     pub x: &'a [f32],
-    /// Noise, already scaled, `[B, C, S, S]`.
-    pub noise: &'a [f32],
+    /// Noise ε.
+    pub noise: Noise<'a>,
     /// Times in [0, 1], `[B]`.
     pub t: &'a [f32],
     /// Labels, the null class where dropped, `[B]`.
@@ -156,7 +184,10 @@ impl<D: Device> Denoiser<D> {
         if rotation == Some(RotationKind::InPlace) {
             x = dev.rot90(&x, batch.rotation);
         }
-        let noise = dev.upload(batch.noise, &shape);
+        let noise = match batch.noise {
+            Noise::Given(noise) => dev.upload(noise, &shape),
+            Noise::Drawn { streams, scale } => dev.normal(streams, scale, &shape),
+        };
         let z = dev.interpolate(&x, &noise, batch.t);
         let (output, saved) = self.net.forward(dev, p, &self.rope, &z, batch.t, batch.labels, mode);
 

@@ -4,13 +4,14 @@
 //! a whole norm with its modulation), each with its hand-derived gradient. The network is written
 //! once on top; a device is one implementation of this trait.
 //!
-//! Conventions: tensors are dense and row-major, `B` images, `N` tokens, `D` channels. A gradient
+//! Conventions: tensors are row-major, `B` images, `N` tokens, `D` channels. A gradient
 //! named `d…: &mut` is *added into*; one that is returned is fresh. Shapes are the caller's
 //! responsibility: a mismatch is a bug in the model code and panics.
 
 use jit_core::rng::Stream;
 pub use jit_kernels::adamw::AdamW;
 pub use jit_kernels::gemm::Precision;
+use jit_kernels::noise;
 
 use crate::objective::Space;
 
@@ -57,7 +58,8 @@ pub struct NormGrads<'a, T> {
 
 /// A device: memory, and the model's operations on it.
 pub trait Device: Send + Sync {
-    /// A dense f32 tensor in the device's memory.
+    /// A tensor in the device's memory. What the host gives and reads is f32, as are the residual stream, statistics, losses, gradients of
+    /// parameters and moments; what lies between products may be kept in less.
     type Tensor: Send + Sync;
     /// A parameter: its f32 master value and whatever packed form the device wants kept with it.
     type Weight: Send + Sync;
@@ -78,6 +80,10 @@ pub trait Device: Send + Sync {
     /// What went wrong, if anything did. All that a failed device computes is void.
     fn fault(&self) -> Option<Fault> {
         None
+    }
+    /// Whether its tensors lie in the memory of this process, which no device bounds.
+    fn uses_host_memory(&self) -> bool {
+        false
     }
     /// The memory of its tensors, where the device counts it.
     fn memory(&self) -> Option<MemoryUse> {
@@ -121,6 +127,16 @@ pub trait Device: Send + Sync {
         w: &Self::Weight,
         bias: Option<&Self::Weight>,
     ) -> Self::Tensor;
+    /// As [`Device::linear`], the result in f32 where a device keeps token activations in less: for what enters the
+    /// residual stream by itself, and for the network's output.
+    fn linear_full(
+        &self,
+        x: &Self::Tensor,
+        w: &Self::Weight,
+        bias: Option<&Self::Weight>,
+    ) -> Self::Tensor {
+        self.linear(x, w, bias)
+    }
     /// `dy·w`: `[…, out] → […, in]`
     fn linear_grad_input(&self, dy: &Self::Tensor, w: &Self::Weight) -> Self::Tensor;
     /// `dw += dyᵀ·x`, `db += Σ dy`.
@@ -236,6 +252,14 @@ pub trait Device: Send + Sync {
     fn read_norm(&self, norm: &Self::Norm) -> f64;
 
     // ---- objective ----
+
+    /// `scale` times standard normal numbers, `[B, …]`, those of a stream for each image.
+    fn normal(&self, streams: &[Stream], scale: f32, shape: &[usize]) -> Self::Tensor {
+        let len: usize = shape.iter().product();
+        let mut x = vec![0.0; len];
+        noise::normal(streams, scale, len / streams.len().max(1), &mut x);
+        self.upload(&x, shape)
+    }
 
     /// `z = t·x + (1 − t)·ε` per image.
     fn interpolate(&self, x: &Self::Tensor, noise: &Self::Tensor, t: &[f32]) -> Self::Tensor;

@@ -52,7 +52,7 @@ impl FinalLayer {
     ) -> (D::Tensor, Saved<D::Tensor>) {
         let mods = self.modulation.forward(dev, p, condition);
         let normed = dev.rms_norm_modulate(&x, &p[self.norm], shift_scale(&mods));
-        let tokens = self.linear.forward(dev, p, &normed);
+        let tokens = self.linear.forward_full(dev, p, &normed);
         (dev.unpatchify(&tokens, self.channels, self.patch), Saved { x, mods })
     }
 

@@ -32,6 +32,11 @@ impl Linear {
         dev.linear(x, &p[self.weight], self.bias.map(|b| &p[b]))
     }
 
+    /// As [`Linear::forward`], the result in f32 on every device.
+    pub fn forward_full<D: Device>(&self, dev: &D, p: &Params<D>, x: &D::Tensor) -> D::Tensor {
+        dev.linear_full(x, &p[self.weight], self.bias.map(|b| &p[b]))
+    }
+
     /// Adds the parameters' gradients and returns the input's.
     pub fn backward<D: Device>(
         &self,

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
+use crate::denoiser::Noise;
 
 /// What is learned: the diffusion loss, its noise and the auxiliary loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -146,8 +147,10 @@ impl ObjectiveConfig {
 /// The random draws for some images of one optimizer step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draw {
-    /// Noise ε, already scaled, `[B, C, S, S]`.
-    pub noise: Vec<f32>,
+    /// Where the noise ε of each image comes from, `[B]`.
+    pub noise: Vec<Stream>,
+    /// Its standard deviation.
+    pub noise_scale: f32,
     /// t = sigmoid(N(p_mean, p_std²)), `[B]`.
     pub t: Vec<f32>,
     /// Labels, some replaced by the null class, `[B]`.
@@ -157,6 +160,11 @@ pub struct Draw {
 }
 
 impl Draw {
+    /// The noise, as a batch has it.
+    pub fn noise(&self) -> Noise<'_> {
+        Noise::Drawn { streams: &self.noise, scale: self.noise_scale }
+    }
+
     /// Draws for the images `first..first + labels.len()` of the global batch of `step`.
     ///
     /// Every number is keyed by (seed, purpose, step, index in the global batch), so it does not
@@ -170,14 +178,6 @@ impl Draw {
         labels: &[u32],
     ) -> Self {
         let stream = |purpose, b: usize| Stream::new(seed, purpose, step, first + b as u64);
-        let (pixels, scale) = (model.pixels(), objective.noise_scale(model));
-        let mut noise = vec![0.0; labels.len() * pixels];
-        for (b, image) in noise.chunks_mut(pixels).enumerate() {
-            stream(Purpose::Noise, b).fill_normal(image);
-            if scale != 1.0 {
-                image.iter_mut().for_each(|v| *v *= scale);
-            }
-        }
         let t = |b| {
             let logit = objective.p_mean + objective.p_std * stream(Purpose::Time, b).normal();
             1.0 / (1.0 + (-logit).exp())
@@ -189,7 +189,8 @@ impl Draw {
         let rotates = objective.auxiliary == Auxiliary::Rotation;
         let turns = if rotates { labels.len() } else { 0 };
         Self {
-            noise,
+            noise: (0..labels.len()).map(|b| stream(Purpose::Noise, b)).collect(),
+            noise_scale: objective.noise_scale(model),
             t: (0..labels.len()).map(t).collect(),
             labels: labels.iter().enumerate().map(label).collect(),
             rotation: (0..turns).map(|b| stream(Purpose::Rotation, b).below(0, 4) as u8).collect(),
@@ -212,8 +213,7 @@ mod tests {
         let labels: Vec<u32> = (0..32).map(|i| i % 10).collect();
         let whole = Draw::new(&objective, &small(), 5, 9, 0, &labels);
         let part = Draw::new(&objective, &small(), 5, 9, 12, &labels[12..20]);
-        let pixels = small().pixels();
-        assert_eq!(whole.noise[12 * pixels..20 * pixels], part.noise);
+        assert_eq!(whole.noise[12..20], part.noise);
         assert_eq!(whole.t[12..20], part.t);
         assert_eq!(whole.labels[12..20], part.labels);
         assert_eq!(whole.rotation[12..20], part.rotation);

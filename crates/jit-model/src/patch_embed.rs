@@ -60,7 +60,7 @@ impl PatchEmbed {
             PatchEmbedKind::Linear => None,
             PatchEmbedKind::Silu => Some(dev.silu(&bottleneck)),
         };
-        let tokens = self.proj2.forward(dev, p, activated.as_ref().unwrap_or(&bottleneck));
+        let tokens = self.proj2.forward_full(dev, p, activated.as_ref().unwrap_or(&bottleneck));
         let tokens = dev.add_rows(tokens, dev.value(&p[self.positions]));
         (tokens, Saved { patches, bottleneck, activated })
     }

@@ -1,4 +1,7 @@
-//! From noise to images: Euler or Heun along `dz/dt = v` (spec §4).
+//! From noise to images along `dz/dt = v`.
+
+mod integrator;
+mod time_grid;
 
 use jit_core::rng::{Purpose, Stream};
 use schemars::JsonSchema;
@@ -7,15 +10,26 @@ use serde::{Deserialize, Serialize};
 use crate::config::ModelConfig;
 use crate::device::Device;
 use crate::flow::Flow;
+use integrator::{Advanced, Integrator};
+pub use time_grid::TimeGrid;
 
 /// How images are drawn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SampleConfig {
-    /// Integrator: `euler`, or `heun` (two evaluations a step, Euler for the last).
+    /// Integrator: `euler`, `heun` (two evaluations a step, Euler for the last), `ab2` or `dpmpp-2m` (second order from one
+    /// evaluation a step).
     pub method: Method,
     /// Steps from t = 0 to t = 1.
     pub steps: usize,
+    /// Where the steps lie: `uniform`, `shifted`, or `logit-normal` (quantiles of a distribution as training draws t from).
+    pub grid: TimeGrid,
+    /// Factor s of the `shifted` grid: the noise level u = 1 - t becomes s·u/(1 + (s - 1)·u).
+    pub grid_shift: f32,
+    /// Mean of the `logit-normal` grid's logits.
+    pub grid_mean: f32,
+    /// Standard deviation of the `logit-normal` grid's logits.
+    pub grid_std: f32,
     /// Guidance scale; 1 for none.
     pub cfg_scale: f32,
     /// Guidance acts where low < t < high (from the start where low = 0).
@@ -30,12 +44,37 @@ pub enum Method {
     Euler,
     /// Second order (trapezoidal), Euler for the last step.
     Heun,
+    /// Adams–Bashforth of second order: one evaluation a step beside the remembered one, the first step Heun's.
+    Ab2,
+    /// DPM-Solver++(2M) (Lu et al. 2022): second order in x̂ and λ = log(t/(1 − t)), one evaluation a step.
+    #[serde(rename = "dpmpp-2m")]
+    Dpmpp2m,
+}
+
+impl Method {
+    /// How often step `i` of `steps` evaluates the velocity: at its beginning, and perhaps at its end.
+    pub fn evaluations(self, i: usize, steps: usize) -> usize {
+        match self {
+            Method::Euler | Method::Dpmpp2m => 1,
+            Method::Heun => 1 + usize::from(i + 1 < steps),
+            Method::Ab2 => 1 + usize::from(i == 0 && steps > 1),
+        }
+    }
 }
 
 impl Default for SampleConfig {
     /// JiT: Heun, 50 steps, guidance 2.9 on (0.1, 1].
     fn default() -> Self {
-        Self { method: Method::Heun, steps: 50, cfg_scale: 2.9, cfg_interval: [0.1, 1.0] }
+        Self {
+            method: Method::Heun,
+            steps: 50,
+            grid: TimeGrid::Uniform,
+            grid_shift: 3.0,
+            grid_mean: -0.8,
+            grid_std: 0.8,
+            cfg_scale: 2.9,
+            cfg_interval: [0.1, 1.0],
+        }
     }
 }
 
@@ -45,6 +84,9 @@ pub enum SampleError {
     /// Zero or absurdly many steps.
     #[error("sample.steps = {0}: expected 1 to 100000")]
     Steps(usize),
+    /// A grid's parameter outside its range.
+    #[error("sample.{0} = {1}: expected {2}")]
+    Grid(&'static str, f32, &'static str),
     /// A scale that is not a finite number.
     #[error("sample.cfg_scale = {0}: expected a finite number; 1 is no guidance")]
     Scale(f32),
@@ -63,6 +105,16 @@ impl SampleConfig {
         if self.steps == 0 || self.steps > 100_000 {
             return Err(SampleError::Steps(self.steps));
         }
+        let (shift, mean, std) = (self.grid_shift, self.grid_mean, self.grid_std);
+        if !(0.01..=100.0).contains(&shift) {
+            return Err(SampleError::Grid("grid_shift", shift, "0.01 to 100"));
+        }
+        if !(-5.0..=5.0).contains(&mean) {
+            return Err(SampleError::Grid("grid_mean", mean, "-5 to 5"));
+        }
+        if !(0.05..=3.0).contains(&std) {
+            return Err(SampleError::Grid("grid_std", std, "0.05 to 3"));
+        }
         if !self.cfg_scale.is_finite() {
             return Err(SampleError::Scale(self.cfg_scale));
         }
@@ -78,18 +130,15 @@ impl SampleConfig {
         if t < high && (low == 0.0 || t > low) { self.cfg_scale } else { 1.0 }
     }
 
-    /// The times of the steps: `linspace(0, 1, steps + 1)`.
+    /// The times of the steps, `steps + 1` from 0 to 1.
     pub fn times(&self) -> Vec<f32> {
-        (0..=self.steps).map(|i| (i as f64 / self.steps as f64) as f32).collect()
+        time_grid::times(self.grid, self.steps, self.grid_shift, self.grid_mean, self.grid_std)
     }
 }
 
-/// The noise that image `index` starts from, `[C, S, S]`: a function of (seed, index) alone.
-pub fn initial_noise(seed: u64, index: u64, scale: f32, out: &mut [f32]) {
-    Stream::new(seed, Purpose::SampleNoise, 0, index).fill_normal(out);
-    if scale != 1.0 {
-        out.iter_mut().for_each(|v| *v *= scale);
-    }
+/// Where the noise comes from that image `index` starts from: of (seed, index) alone.
+pub fn initial_noise(seed: u64, index: u64) -> Stream {
+    Stream::new(seed, Purpose::SampleNoise, 0, index)
 }
 
 /// A sampler: a velocity field, ready to be followed from noise to images.
@@ -124,21 +173,12 @@ impl<D: Device> Sampler<'_, D> {
         labels: &[u32],
         mut watch: impl FnMut(Progress<'_, D::Tensor>),
     ) -> D::Tensor {
-        let times = self.config.times();
+        let mut integrator = Integrator::new(self.config.method, self.config.times());
+        let velocity = |z: &D::Tensor, t| self.flow.velocity(z, t, labels);
         let mut z = z0;
-        for (i, pair) in times.windows(2).enumerate() {
-            let (t, next) = (pair[0], pair[1]);
-            let v = self.flow.velocity(&z, t, labels);
-            let last = i + 1 == self.config.steps;
-            let advanced = match self.config.method {
-                Method::Heun if !last => {
-                    let euler = self.dev.axpby(1.0, &z, next - t, &v);
-                    let v_next = self.flow.velocity(&euler, next, labels);
-                    let mean = self.dev.axpby(0.5, &v, 0.5, &v_next);
-                    self.dev.axpby(1.0, &z, next - t, &mean)
-                }
-                _ => self.dev.axpby(1.0, &z, next - t, &v),
-            };
+        for i in 0..integrator.steps() {
+            let t = integrator.time(i);
+            let Advanced { z: advanced, v } = integrator.step(self.dev, i, &z, &velocity);
             let x_hat = || self.dev.axpby(1.0 - t, &v, 1.0, &z);
             watch(Progress { step: i + 1, z: &advanced, x_hat: &x_hat });
             z = advanced;
@@ -160,11 +200,5 @@ mod tests {
         assert_eq!(at(0.1, 1.0, 0.11), 2.9);
         assert_eq!(at(0.0, 1.0, 0.0), 2.9, "low = 0 includes the start");
         assert_eq!(at(0.3, 0.7, 0.7), 1.0, "the upper end is open");
-    }
-
-    #[test]
-    fn times_run_from_zero_to_one_exactly() {
-        let times = SampleConfig { steps: 3, ..SampleConfig::default() }.times();
-        assert_eq!(times, [0.0, 1.0 / 3.0, 2.0 / 3.0, 1.0]);
     }
 }

@@ -69,7 +69,7 @@ impl Case {
 
     fn batch(&self) -> Batch<'_> {
         let d = &self.draw;
-        Batch { x: &self.x, noise: &d.noise, t: &d.t, labels: &d.labels, rotation: &d.rotation }
+        Batch { x: &self.x, noise: d.noise(), t: &d.t, labels: &d.labels, rotation: &d.rotation }
     }
 
     fn mode(&self) -> Mode<'_> {
@@ -235,7 +235,7 @@ fn micro_batches_add_up_to_the_whole_batch() {
         let d = &case.draw;
         let batch = Batch {
             x: &case.x[range.start * pixels..range.end * pixels],
-            noise: &d.noise[range.start * pixels..range.end * pixels],
+            noise: d.noise().of(range.clone(), pixels),
             t: &d.t[range.clone()],
             labels: &d.labels[range.clone()],
             rotation: &[],

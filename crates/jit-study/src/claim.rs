@@ -2,11 +2,12 @@
 //! processes, and machines that share a file system with locks, can work on one study.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use jit_core::files::FileError;
+use jit_core::lock::{self, Lock};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now;
@@ -22,7 +23,7 @@ const MAX_BYTES: u64 = 4096;
 pub struct Claim {
     /// When anyone first worked on the run.
     pub started: String,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// Who holds a run.
@@ -55,13 +56,7 @@ impl fmt::Display for Holder {
 pub fn claim(dir: &Path) -> Result<Result<Claim, Holder>, FileError> {
     std::fs::create_dir_all(dir).map_err(FileError::at("create folder", dir))?;
     let path = dir.join(FILE);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(FileError::at("open", &path))?;
+    let mut file = lock::open(&path)?;
     // A lock that was just freed may still hold a torn text: then nothing is known.
     let mut text = String::new();
     let told = (&mut file).take(MAX_BYTES).read_to_string(&mut text).is_ok();
@@ -69,11 +64,9 @@ pub fn claim(dir: &Path) -> Result<Result<Claim, Holder>, FileError> {
         true => serde_json::from_str(&text).unwrap_or_default(),
         false => Holder::default(),
     };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(Err(before)),
-        Err(TryLockError::Error(error)) => return Err(FileError::at("lock", &path)(error)),
-    }
+    // Who finds a run held comes back to it: no patience here.
+    let lock = Lock::of(file, Duration::ZERO).map_err(FileError::at("lock", &path))?;
+    let Some(mut file) = lock else { return Ok(Err(before)) };
     let since = now();
     let started = if before.started.is_empty() { since.clone() } else { before.started };
     let process = std::process::id();

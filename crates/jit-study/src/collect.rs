@@ -1,10 +1,10 @@
 //! A run's record, gathered from what the run wrote about itself.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
 
 use jit_core::files::FileError;
+use jit_core::input;
 use jit_train::StepReport;
 use jit_train::evaluation::EvalReport;
 use jit_train::observer::T_BINS;
@@ -82,9 +82,9 @@ pub fn collect(dir: &Path, run: &PlannedRun, ending: Ending<'_>) -> Result<Recor
 
 /// Every line of a journal; none of one that was never begun.
 fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, StudyError> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        file => file.map_err(FileError::at("open", path))?,
+    let file = match input::open(path) {
+        Err(error) if error.source.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        file => file?,
     };
     let mut all = Vec::new();
     for (i, line) in BufReader::new(file).lines().enumerate() {

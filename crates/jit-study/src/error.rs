@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use jit_core::files::FileError;
+use jit_core::text::Show;
 use jit_data::DataError;
 use jit_model::fusion::FusionError;
 use jit_train::TrainError;
@@ -111,14 +112,14 @@ pub enum StudyError {
     /// A record of a run with other options.
     #[error(
         "`{}` is the record of a run with other options; choose another folder with --out, or remove \
-         the run's folder to repeat it", path.display()
+         the run's folder to repeat it", path.shown()
     )]
     Stale {
         /// The record.
         path: PathBuf,
     },
     /// A line of a run's journal that is not what was written there.
-    #[error("`{}`, line {line}: {source}; remove the run's folder to repeat it", path.display())]
+    #[error("`{}`, line {line}: {source}; remove the run's folder to repeat it", path.shown())]
     Journal {
         /// The file.
         path: PathBuf,
@@ -160,7 +161,7 @@ pub enum StudyError {
 }
 
 fn describe(dir: &std::path::Path, differences: &[Difference]) -> String {
-    let mut text = format!("the study in `{}` was started otherwise:", dir.display());
+    let mut text = format!("the study in `{}` was started otherwise:", dir.shown());
     for Difference { key, saved, now } in differences {
         let _infallible = write!(text, "\n  {key}: started with {saved}, now {now}");
     }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use jit_core::files::{FileError, write_bytes_atomic};
+use jit_core::input;
 use jit_train::evaluation::EvalReport;
 use serde::{Deserialize, Serialize};
 
@@ -162,13 +163,9 @@ impl Record {
     /// # Errors
     /// [`RecordError`] for a file that cannot be read or is no record.
     pub fn read(path: &Path) -> Result<Option<Self>, RecordError> {
-        use std::io::Read;
-        let mut text = String::new();
-        match std::fs::File::open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            opened => opened
-                .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
-                .map_err(FileError::at("read", path))?,
+        let text = match input::read_text(path, MAX_BYTES) {
+            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            text => text?,
         };
         let record = serde_json::from_str(&text);
         record.map(Some).map_err(|source| {

@@ -1,9 +1,10 @@
 //! The study's own file: who comes first writes it, whoever follows must mean the same study.
 
-use std::fs::{File, OpenOptions};
 use std::path::Path;
 
 use jit_core::files::{FileError, write_bytes_atomic};
+use jit_core::input::{self, MAX_CONFIG};
+use jit_core::lock::{self, Lock};
 use jit_train::RunConfig;
 use jit_train::compatibility::Difference;
 use jit_train::config::PrecisionChoice;
@@ -25,9 +26,9 @@ const FREE: [&str; 2] = ["data.path", "data.workers"];
 /// [`StudyError`] for a file that cannot be read or is no suite.
 pub fn read(study: &Path) -> Result<Option<Suite>, StudyError> {
     let path = layout::suite(study);
-    let text = match std::fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        text => text.map_err(FileError::at("read", &path))?,
+    let text = match input::read_text(&path, MAX_CONFIG) {
+        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text?,
     };
     let name = path.display().to_string();
     Suite::from_toml(&text).map(Some).map_err(|source| StudyError::Syntax { name, source })
@@ -60,13 +61,9 @@ pub fn settle(study: &Path, suite: &Suite) -> Result<(), StudyError> {
 }
 
 /// Waits for the short time in which another process may be settling.
-fn lock(study: &Path) -> Result<File, FileError> {
+fn lock(study: &Path) -> Result<Lock, FileError> {
     let path = study.join(".lock");
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(FileError::at("open", &path))?;
-    file.lock().map_err(FileError::at("lock", &path))?;
-    Ok(file)
+    Lock::wait(lock::open(&path)?).map_err(FileError::at("lock", &path))
 }
 
 fn merge(study: &Path, mut saved: Suite, now: &Suite) -> Result<Suite, StudyError> {

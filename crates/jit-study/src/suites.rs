@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use jit_core::files::FileError;
+use jit_core::input::{self, MAX_CONFIG};
 
 use crate::error::StudyError;
 use crate::suite::Suite;
@@ -29,9 +29,7 @@ pub fn open(name: &str) -> Result<Suite, StudyError> {
     let embedded = FILES.iter().find(|(known, _)| *known == name).map(|(_, text)| text.to_string());
     let text = match embedded {
         Some(text) => text,
-        None if Path::new(name).is_file() => {
-            std::fs::read_to_string(name).map_err(FileError::at("read", Path::new(name)))?
-        }
+        None if Path::new(name).exists() => input::read_text(Path::new(name), MAX_CONFIG)?,
         None => {
             let hint = jit_core::suggest::hint(name, names());
             let known = names().collect::<Vec<_>>().join(", ");

@@ -5,7 +5,7 @@
 //! files of its own whose names begin with `partner-`, the run's `config.toml`, and `state.json` with everything else and the length and CRC-32C of each file.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -412,7 +412,7 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Trai
 /// A text file of at most [`MAX_TEXT`] bytes.
 fn read_text(path: &Path) -> Result<String, TrainError> {
     let damaged = |what: &str| TrainError::Damaged { path: path.into(), what: what.into() };
-    let file = File::open(path).map_err(FileError::at("open", path))?;
+    let file = jit_core::input::open(path)?;
     let mut bytes = Vec::new();
     file.take(MAX_TEXT + 1).read_to_end(&mut bytes).map_err(FileError::at("read", path))?;
     if bytes.len() as u64 > MAX_TEXT {
@@ -422,7 +422,7 @@ fn read_text(path: &Path) -> Result<String, TrainError> {
 }
 
 fn digest(path: &Path) -> Result<Digest, FileError> {
-    let mut file = File::open(path).map_err(FileError::at("open", path))?;
+    let mut file = jit_core::input::open(path)?;
     let mut buffer = vec![0; 1 << 20];
     let mut digest = Digest { bytes: 0, crc32c: 0 };
     loop {

@@ -19,13 +19,11 @@ pub fn draw<D: Device>(
     labels: &[u32],
     watch: impl FnMut(Progress<'_, D::Tensor>),
 ) -> Result<Vec<u8>, TrainError> {
-    let (model, scale) = (sampler.model, sampler.noise_scale);
-    let mut noise = vec![0.0; labels.len() * model.pixels()];
-    for (index, image) in (first..).zip(noise.chunks_mut(model.pixels())) {
-        initial_noise(seed, index, scale, image);
-    }
+    let model = sampler.model;
     let shape = [labels.len(), model.channels, model.image_size, model.image_size];
-    let images = sampler.sample(sampler.dev.upload(&noise, &shape), labels, watch);
+    let streams: Vec<_> = (first..).take(labels.len()).map(|i| initial_noise(seed, i)).collect();
+    let noise = sampler.dev.normal(&streams, sampler.noise_scale, &shape);
+    let images = sampler.sample(noise, labels, watch);
     let images = to_u8(&sampler.dev.download(&images));
     match sampler.dev.fault() {
         None => Ok(images),

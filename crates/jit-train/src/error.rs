@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use jit_core::files::FileError;
+use jit_core::text::Show;
 use jit_data::DataError;
 use jit_eval::EvalError;
 use jit_model::fusion::Mismatch;
@@ -49,7 +50,7 @@ pub enum TrainError {
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// A file of a run is not what it should be.
-    #[error("`{}` {what}", path.display())]
+    #[error("`{}` {what}", path.shown())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -58,7 +59,7 @@ pub enum TrainError {
     },
     /// A checkpoint was written by another version of this program.
     #[error(
-        "`{}` has format {found}; this version of jit reads format {expected}", path.display()
+        "`{}` has format {found}; this version of jit reads format {expected}", path.shown()
     )]
     Format {
         /// The file.
@@ -71,7 +72,7 @@ pub enum TrainError {
     /// Every checkpoint of a run is damaged, so that going on would mean to start over.
     #[error(
         "no checkpoint in `{}` can be read, the newest because {reason}; \
-         choose another folder with --out, or remove that one to start over", dir.display()
+         choose another folder with --out, or remove that one to start over", dir.shown()
     )]
     NoCheckpoint {
         /// The folder of the checkpoints.
@@ -90,7 +91,7 @@ pub enum TrainError {
     /// A run would go on with other images.
     #[error(
         "the run in `{}` was started on other images (`{saved}`) than `{now}` holds now; \
-         give it the same images, or choose another folder with --out", dir.display()
+         give it the same images, or choose another folder with --out", dir.shown()
     )]
     DataDiffers {
         /// The run's folder.
@@ -109,7 +110,7 @@ pub enum TrainError {
         need: usize,
     },
     /// Another process trains in the same folder.
-    #[error("another process is training in `{}`; wait for it or choose another --out", dir.display())]
+    #[error("another process is training in `{}`; wait for it or choose another --out", dir.shown())]
     Locked {
         /// The run's folder.
         dir: PathBuf,
@@ -144,6 +145,20 @@ pub enum TrainError {
         /// Whether blocks are computed again in the backward pass already.
         checkpoints: bool,
     },
+    /// The machine's memory does not hold a micro-batch.
+    #[error("{}", describe_room(*.batch, *.needed, *.available, *.fits, *.checkpoints))]
+    NoRoom {
+        /// Images of the micro-batch.
+        batch: usize,
+        /// Bytes that a step on it needs at least.
+        needed: u64,
+        /// Bytes that this process can still have.
+        available: u64,
+        /// The micro-batch that would fit, if any does.
+        fits: Option<usize>,
+        /// Whether blocks are computed again in the backward pass already.
+        checkpoints: bool,
+    },
     /// The device failed.
     #[error("the device failed: {reason}")]
     Device {
@@ -158,6 +173,44 @@ pub enum TrainError {
     FeedEnded,
 }
 
+fn size(bytes: u64) -> String {
+    match bytes as f64 / f64::from(1 << 30) {
+        gib if gib < 1.0 => format!("{:.1} MiB", gib * 1024.0),
+        gib => format!("{gib:.2} GiB"),
+    }
+}
+
+fn micro_batch(batch: usize) -> String {
+    let images = if batch == 1 { "1 image".into() } else { format!("{batch} images") };
+    format!("a micro-batch of {images}")
+}
+
+fn describe_room(
+    batch: usize,
+    needed: u64,
+    available: u64,
+    fits: Option<usize>,
+    checkpoints: bool,
+) -> String {
+    let mut text = format!(
+        "training with {} needs {} of memory, and this process can have {}. ",
+        micro_batch(batch),
+        size(needed),
+        size(available)
+    );
+    let _ = match fits {
+        Some(fits) => write!(
+            text,
+            "--set train.batch_size={fits} would fit, with the same result to rounding"
+        ),
+        None => write!(text, "Not even one image fits: choose a smaller model or a larger machine"),
+    };
+    if !checkpoints {
+        text.push_str("; train.checkpoint_blocks=true makes room for more");
+    }
+    text
+}
+
 fn describe_memory(
     batch: usize,
     needed: u64,
@@ -165,13 +218,8 @@ fn describe_memory(
     fits: Option<usize>,
     checkpoints: bool,
 ) -> String {
-    let size = |bytes: u64| match bytes as f64 / f64::from(1 << 30) {
-        gib if gib < 1.0 => format!("{:.1} MiB", gib * 1024.0),
-        gib => format!("{gib:.2} GiB"),
-    };
-    let images = if batch == 1 { "1 image".into() } else { format!("{batch} images") };
     let mut text =
-        format!("the device is out of memory: a micro-batch of {images} needs {}", size(needed));
+        format!("the device is out of memory: {} needs {}", micro_batch(batch), size(needed));
     let _ = match limit {
         Some(limit) => write!(text, ", and it holds {}. ", size(limit)),
         None => write!(text, ". "),
@@ -198,7 +246,7 @@ fn describe_memory(
 
 fn describe_last_good(last_good: &Option<PathBuf>) -> String {
     match last_good {
-        Some(path) => format!("the last good checkpoint is `{}`", path.display()),
+        Some(path) => format!("the last good checkpoint is `{}`", path.shown()),
         None => "there is no checkpoint from before".into(),
     }
 }
@@ -206,7 +254,7 @@ fn describe_last_good(last_good: &Option<PathBuf>) -> String {
 fn describe_differences(dir: &std::path::Path, differences: &[Difference]) -> String {
     let mut text = format!(
         "the run in `{}` cannot go on with other options than it was started with:",
-        dir.display()
+        dir.shown()
     );
     for Difference { key, saved, now } in differences {
         let _ = write!(text, "\n  {key}: started with {saved}, now {now}");

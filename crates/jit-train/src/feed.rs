@@ -184,7 +184,8 @@ mod tests {
             let joined =
                 |f: fn(&Micro) -> &[f32]| parts.iter().flat_map(f).copied().collect::<Vec<f32>>();
             assert_eq!(joined(|part| &part.x), whole.x);
-            assert_eq!(joined(|part| &part.draw.noise), whole.draw.noise);
+            let noise = parts.iter().flat_map(|part| part.draw.noise.clone());
+            assert_eq!(noise.collect::<Vec<_>>(), whole.draw.noise);
             assert_eq!(joined(|part| &part.draw.t), whole.draw.t);
             let labels = parts.iter().flat_map(|part| part.draw.labels.clone());
             assert_eq!(labels.collect::<Vec<_>>(), whole.draw.labels);

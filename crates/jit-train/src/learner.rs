@@ -144,7 +144,7 @@ impl<D: Device> Learner<D> {
         let mode = Mode { dropout: Some(&dropout), keep };
         let batch = Batch {
             x: &micro.x,
-            noise: &draw.noise,
+            noise: draw.noise(),
             t: &draw.t,
             labels: &draw.labels,
             rotation: &draw.rotation,

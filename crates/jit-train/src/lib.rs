@@ -19,6 +19,7 @@ pub mod pair;
 pub mod reduce;
 pub mod replay;
 pub mod retention;
+pub mod room;
 pub mod run;
 pub mod samples;
 mod schedule;

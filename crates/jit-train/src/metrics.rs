@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use jit_core::files::{FileError, write_atomic};
+use jit_core::input;
 use serde::{Deserialize, Serialize};
 
 /// The file, open for appending.
@@ -28,10 +29,10 @@ impl Metrics {
     /// # Errors
     /// [`FileError`] when the file cannot be read or written.
     pub fn open(path: &Path, step: u64) -> Result<Self, FileError> {
-        let last = match File::open(path) {
+        let last = match input::open(path) {
             Ok(old) => keep_until(path, BufReader::new(old), step)?,
-            Err(error) if error.kind() == ErrorKind::NotFound => 0,
-            Err(error) => return Err(FileError::at("open", path)(error)),
+            Err(error) if error.source.kind() == ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
         };
         let file = OpenOptions::new().append(true).create(true).open(path);
         Ok(Self { path: path.into(), file: file.map_err(FileError::at("open", path))?, last })

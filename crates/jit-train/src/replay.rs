@@ -99,8 +99,8 @@ fn part(batch: Batch<'_>, range: Range<usize>) -> Batch<'_> {
     let images = range.start * pixels..range.end * pixels;
     let rotates = !batch.rotation.is_empty();
     Batch {
-        x: &batch.x[images.clone()],
-        noise: &batch.noise[images],
+        x: &batch.x[images],
+        noise: batch.noise.of(range.clone(), pixels),
         t: &batch.t[range.clone()],
         labels: &batch.labels[range.clone()],
         rotation: if rotates { &batch.rotation[range] } else { &[] },
@@ -118,6 +118,7 @@ mod tests {
     use crate::communicator::threads::together;
     use crate::config::OptimConfig;
     use crate::testing::{golden, golden_rates};
+    use jit_model::denoiser::Noise;
 
     /// Largest difference relative to the largest expected value.
     fn error(actual: &[f32], expected: &[f32]) -> f32 {
@@ -185,7 +186,7 @@ mod tests {
             .map(|i| Recorded {
                 batch: Batch {
                     x: &x[i * pixels..][..pixels],
-                    noise: &noise[i * pixels..][..pixels],
+                    noise: Noise::Given(&noise[i * pixels..][..pixels]),
                     t: &t[i * size..][..size],
                     labels: &labels[i * size..][..size],
                     rotation: &[],

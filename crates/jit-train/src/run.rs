@@ -9,11 +9,13 @@
 //! checkpoints/   see `checkpoint`
 //! ```
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jit_core::files::{FileError, write_bytes_atomic};
+use jit_core::lock::{self, Lock, PATIENCE};
+use jit_core::text::Show;
 use jit_data::Dataset;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +47,7 @@ pub struct Run {
     /// That checkpoint. Of several processes the first alone has it.
     pub resume: Option<Checkpoint>,
     /// Held by the process that writes.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 /// What the process that opens the folder tells the others.
@@ -106,7 +108,7 @@ impl Run {
             observer.warning(&format!(
                 "{reason}; the checkpoint was set aside as `{}` and training goes on from an \
                  older one",
-                aside.display()
+                aside.shown()
             ));
         }
         for dir in [dir, &checkpoints, &dir.join("samples")] {
@@ -177,14 +179,10 @@ impl Run {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, TrainError> {
+fn lock(dir: &Path) -> Result<Lock, TrainError> {
     let path = dir.join(".lock");
-    let file = File::create(&path).map_err(FileError::at("create", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(TrainError::Locked { dir: dir.into() }),
-        Err(TryLockError::Error(error)) => Err(FileError::at("lock", &path)(error).into()),
-    }
+    let lock = Lock::of(lock::open(&path)?, PATIENCE).map_err(FileError::at("lock", &path))?;
+    lock.ok_or_else(|| TrainError::Locked { dir: dir.into() })
 }
 
 /// Refuses what would make the continued run another than the one that was started.

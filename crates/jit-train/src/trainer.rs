@@ -20,6 +20,7 @@ use crate::journal::Journal;
 use crate::learner::{Learners, Resume};
 use crate::observer::{Losses, Observer, Outcome, Plan, StepReport, T_BINS};
 use crate::retention;
+use crate::room;
 use crate::run::Run;
 use crate::samples;
 use crate::turns::Shared;
@@ -61,6 +62,7 @@ pub fn train_together<D: Device>(
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
     config.train.precision = dev.precision().into();
+    room::check(dev, &config, comm.size())?;
     let run = Run::open_together(comm, dir, config, dataset, observer)?;
     Trainer::new(comm, dev, run)?.train(observer, stop)
 }

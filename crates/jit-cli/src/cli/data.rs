@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::cores;
+
 /// Arguments of `data`.
 #[derive(Args, Debug)]
 pub struct DataArgs {
@@ -30,7 +32,8 @@ pub enum DataCommand {
         #[command(flatten)]
         images: ImagesArgs,
         /// Threads [default: one a core, up to 8].
-        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+        #[arg(value_parser = cores::workers_asked)]
         workers: usize,
     },
     /// Decode and crop every image once, into a file that trains without waiting for decoders.
@@ -54,7 +57,8 @@ pub enum DataCommand {
         #[arg(long)]
         skip_damaged: bool,
         /// Threads [default: one a core, up to 8].
-        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+        #[arg(value_parser = cores::workers_asked)]
         workers: usize,
     },
 }

@@ -5,15 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use jit_core::text::Show;
 use jit_study::report::Report;
 use jit_study::{Ended, Plan, Study, StudyError, StudyObserver, Suite, store, suites};
 use jit_train::RunConfig;
 use jit_train::config::PrecisionChoice;
 
 use crate::cli::AblateArgs;
-#[cfg(not(feature = "gpu"))]
-use crate::device::DeviceError;
-use crate::device::{DeviceName, cpu};
+use crate::device::{DeviceError, DeviceName, cpu};
 use crate::failure::{Failure, Outcome};
 use crate::flags::run_options;
 use crate::layers::{Layers, Origin};
@@ -77,7 +76,7 @@ pub fn run(args: &AblateArgs, device: DeviceName, out: &mut dyn Write) -> Outcom
         Ended::Stopped => writeln!(out, "stopped; the same command goes on")?,
         Ended::Finished => {
             helped?;
-            writeln!(out, "all {rows} of the study in {} are finished", dir.display())?;
+            writeln!(out, "all {rows} of the study in {} are finished", dir.shown())?;
             if watch.diverged > 0 {
                 writeln!(
                     out,
@@ -112,12 +111,18 @@ impl Work {
                 let make = |precision| Ok(cpu(precision));
                 Study { dir, plan, command, device: &make }.work(observer, stop)
             }
-            #[cfg(feature = "gpu")]
-            DeviceName::Wgpu(_) | DeviceName::Cuda(_) => {
-                let make = |precision| device.card(precision).map_err(|e| e.to_string());
+            #[cfg(feature = "wgpu")]
+            DeviceName::Wgpu(index) => {
+                let make =
+                    |precision| crate::device::wgpu(index, precision).map_err(|e| e.to_string());
                 Study { dir, plan, command, device: &make }.work(observer, stop)
             }
-            #[cfg(not(feature = "gpu"))]
+            #[cfg(any(feature = "cuda", feature = "cuda-emulator"))]
+            DeviceName::Cuda(_) | DeviceName::CudaEmulator => {
+                let make = |precision| device.cuda(precision).map_err(|e| e.to_string());
+                Study { dir, plan, command, device: &make }.work(observer, stop)
+            }
+            #[allow(unreachable_patterns)]
             name => return Ok(Err(DeviceError::NotCompiled { name })?),
         };
         ended.map_err(explain)

@@ -58,17 +58,28 @@ pub fn run(
     }
     match device.open(config.train.precision)? {
         Opened::Cpu(dev) => measure(&dev, processor(&dev), &mut config, args, out),
-        #[cfg(feature = "gpu")]
-        Opened::Gpu(dev) => {
-            let machine = Machine {
-                level: device.to_string(),
-                threads: 0,
-                precision: dev.precision().into(),
-                peak_flops: dev.peak_flops(),
-                peak_of: "a large matrix product",
-            };
+        #[cfg(feature = "wgpu")]
+        Opened::Wgpu(dev) => {
+            let machine = card(device, dev.precision(), dev.peak_flops());
             measure(&*dev, machine, &mut config, args, out)
         }
+        #[cfg(any(feature = "cuda", feature = "cuda-emulator"))]
+        Opened::Cuda(dev) => {
+            let machine = card(device, dev.precision(), dev.peak_flops());
+            measure(&*dev, machine, &mut config, args, out)
+        }
+    }
+}
+
+/// A graphics card, as benchmarks describe it.
+#[cfg(feature = "gpu")]
+fn card(device: DeviceName, precision: jit_model::device::Precision, peak_flops: f64) -> Machine {
+    Machine {
+        level: device.to_string(),
+        threads: 0,
+        precision: precision.into(),
+        peak_flops,
+        peak_of: "a large matrix product",
     }
 }
 
@@ -88,7 +99,8 @@ fn measure<D: Device>(
         _ => sample::measure(dev, config, steps),
     };
     device::sound(dev)?;
-    let report = Report::new(args.what, config, machine, measured);
+    let memory = dev.memory().map(|used| used.peak);
+    let report = Report::new(args.what, config, machine, measured, memory);
     if args.json { report.json(out) } else { report.text(out) }
 }
 

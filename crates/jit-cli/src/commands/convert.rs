@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use jit_core::text::Show;
 use jit_model::weights::write_safetensors;
 use jit_model::{Cpu, Denoiser};
 
@@ -31,6 +32,6 @@ pub fn run(args: &ConvertArgs, out: &mut dyn Write) -> Outcome {
     let tensors = specs.iter().zip(&values);
     let tensors = tensors.map(|(spec, value)| (&spec.name[..], &spec.shape[..], &value[..]));
     write_safetensors(&args.to, tensors, &metadata)?;
-    let (from, to) = (source.path.display(), args.to.display());
+    let (from, to) = (source.path.shown(), args.to.shown());
     Ok(writeln!(out, "{to}: {} tensors of {from}", specs.len())?)
 }

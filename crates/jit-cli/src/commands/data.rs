@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
 
+use jit_core::text::Show;
 use jit_data::config::list;
 use jit_data::folder::Folder;
 use jit_data::pack;
@@ -90,7 +91,7 @@ fn info(images: &ImagesArgs, all: bool, out: &mut dyn Write) -> Outcome {
     writeln!(out, "classes     {count} from {classes_from}, of {least} to {most} images")?;
     let shown = if all { usize::MAX } else { SHORT };
     for (i, (name, count)) in class_names.iter().zip(&counts).enumerate().take(shown) {
-        writeln!(out, "  {i:>4}  {name:<30} {count:>9}")?;
+        writeln!(out, "  {i:>4}  {:<30} {count:>9}", name.shown())?;
     }
     if class_names.len() > shown {
         writeln!(out, "  and {} more, which --classes lists", class_names.len() - shown)?;
@@ -118,11 +119,24 @@ fn check(images: &ImagesArgs, workers: usize, out: &mut dyn Write) -> Outcome {
     } else {
         let mut dataset = Dataset::of(path, found, SIZE, 3)?.uncached();
         dataset.describe().iter().for_each(|line| say(line));
-        watched("checked", total, |progress| dataset.check(false, threads, progress))?;
+        watched("checked", total, |progress| dataset.check(false, threads, progress))
+            .map_err(advise)?;
         dataset.len()
     };
     writeln!(out, "{count} images are sound")?;
     Ok(())
+}
+
+/// What mends damaged images, of which this command cannot leave out any.
+fn advise(error: DataError) -> DataError {
+    match error {
+        DataError::Damaged { root, files, .. } => {
+            let mend = "Repair or remove them; `jit data pack` and `jit train` leave them out with \
+                        --skip-damaged";
+            DataError::Damaged { root, files, mend }
+        }
+        error => error,
+    }
 }
 
 fn pack_images(
@@ -135,8 +149,8 @@ fn pack_images(
 ) -> Outcome {
     if to.extension().is_none_or(|e| e != pack::EXTENSION) {
         let name = to.with_extension(pack::EXTENSION);
-        let failure = Failure::usage(format!("`{}` is no name of a pack", to.display()));
-        return Err(failure.help(format!("call it `{}`", name.display())));
+        let failure = Failure::usage(format!("`{}` is no name of a pack", to.shown()));
+        return Err(failure.help(format!("call it `{}`", name.shown())));
     }
     let config = config(images, workers)?;
     if jit_data::scan::exists(Path::new(&config.path)) {
@@ -150,8 +164,8 @@ fn pack_images(
         if packed.resumed > 0 {
             say(&format!("{} images were there already", packed.resumed));
         }
-        writeln!(out, "{}: {images} images, {length}", to.display())?;
-        writeln!(out, "train on it: jit train --data {}", to.display())?;
+        writeln!(out, "{}: {images} images, {length}", to.shown())?;
+        writeln!(out, "train on it: jit train --data {}", to.shown())?;
         return Ok(());
     }
     folder(&config).map(drop)

@@ -62,12 +62,16 @@ fn processes() -> String {
 fn cards(out: &mut dyn Write) -> Outcome {
     use jit_train::config::PrecisionChoice;
 
-    use crate::device::DeviceName;
+    use crate::device::{DeviceName, Opened};
 
     for name in [DeviceName::Wgpu(None), DeviceName::Cuda(None)] {
         if name.check().is_ok() {
-            let found = match name.card(PrecisionChoice::Auto) {
-                Ok(card) => card.describe(),
+            let found = match name.open(PrecisionChoice::Auto) {
+                Ok(Opened::Cpu(_)) => continue,
+                #[cfg(feature = "wgpu")]
+                Ok(Opened::Wgpu(card)) => card.describe(),
+                #[cfg(any(feature = "cuda", feature = "cuda-emulator"))]
+                Ok(Opened::Cuda(card)) => card.describe(),
                 Err(error) => format!("none: {error}"),
             };
             writeln!(out, "{:<11}{found}", name.to_string())?;

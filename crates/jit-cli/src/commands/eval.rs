@@ -5,20 +5,22 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use jit_core::text::Show;
 use jit_data::digits;
 use jit_eval::extractor::Images;
 use jit_eval::source::{Chunk, HELD_OUT_DIGITS, rgb_of_planes};
 use jit_eval::{
     Cache, Collector, Extractors, Fit, Metric, Options, Part, Protocol, Provenance, Reference,
-    Sample, Source, Stats, evaluate,
+    Report, Sample, Source, Stats, evaluate,
 };
 use jit_model::Device;
+use jit_model::sampler::TimeGrid;
 use jit_train::Communicator;
 use jit_train::communicator::CommunicationError;
 use jit_train::turns::in_turn;
 
 use self::frames::Frames;
-use self::report::{Evaluation, Real};
+use self::report::{Evaluation, LeftOut, Real};
 use super::sample::save_each;
 use crate::cli::{EvalArgs, ExtractorName, NetworkArgs};
 use crate::device::{DeviceName, on_device};
@@ -48,7 +50,7 @@ pub fn run(
     };
     let second = model.as_ref().map(fusion::second).transpose()?.flatten();
     let reference = reference(args, model.as_ref())?;
-    let options = options(args);
+    let mut options = options(args);
 
     // What can fail soon does so before anything takes long.
     let statistics = read_statistics(&reference)?;
@@ -60,7 +62,7 @@ pub fn run(
     };
     let given = args.images.as_deref().map(Source::open).transpose()?;
     let count = given.as_ref().map_or(args.count.get(), Source::len);
-    options.check(count, real.as_ref().map(Source::len))?;
+    let left_out = fit_options(args, &mut options, count, real.as_ref().map(Source::len))?;
     let name = match &statistics {
         Some(stats) => extractor_of(&args.network, stats),
         None => extractor(&args.network, &reference),
@@ -121,7 +123,7 @@ pub fn run(
     // What follows needs the memory more.
     drop(extractors);
     let metrics = evaluate(&generated, &against, &options)?;
-    let floor = real.map(|real| evaluate(&real, &against, &options)).transpose()?;
+    let floor = real.map(|real| evaluate_floor(args, &real, &against, &options)).transpose()?;
     let evaluation = Evaluation {
         generated: described,
         reference: Real {
@@ -134,11 +136,56 @@ pub fn run(
         options,
         metrics,
         floor,
+        left_out,
     };
     match args.json {
         true => Ok(writeln!(out, "{}", serde_json::to_string_pretty(&evaluation)?)?),
         false => report::text(&evaluation, args.paper_columns, out),
     }
+}
+
+/// Images in a subset of KID where there are as many.
+pub const KID_SUBSET: usize = 1000;
+
+/// Brings the options to the numbers of images: subsets of KID as large as they can be, unless their size
+/// was given, and without the metrics that nobody asked for by name and that so few images do not tell.
+fn fit_options(
+    args: &EvalArgs,
+    options: &mut Options,
+    generated: usize,
+    real: Option<usize>,
+) -> Outcome<Vec<LeftOut>> {
+    shrink(args, options, generated, real);
+    if !args.metrics.is_empty() || args.kid_subset.is_some() {
+        options.check(generated, real)?;
+        return Ok(Vec::new());
+    }
+    let mut left_out = options.leave_out(generated, real);
+    match options.metrics.is_empty() && !left_out.is_empty() {
+        true => Err(left_out.swap_remove(0).1.into()),
+        false => Ok(left_out.into_iter().map(LeftOut::new).collect()),
+    }
+}
+
+/// Subsets of KID as large as they can be, unless their size was given.
+fn shrink(args: &EvalArgs, options: &mut Options, generated: usize, real: Option<usize>) {
+    if args.kid_subset.is_none() {
+        let least = real.map_or(generated, |real| real.min(generated));
+        options.kid_subset = options.kid_subset.min(least);
+    }
+}
+
+/// The metrics of held-out images, of which there may be too few for some.
+fn evaluate_floor(
+    args: &EvalArgs,
+    real: &Sample,
+    against: &Reference,
+    options: &Options,
+) -> Outcome<Report> {
+    let mut options = options.clone();
+    shrink(args, &mut options, real.len(), None);
+    options.leave_out(real.len(), (!against.is_empty()).then_some(against.len()));
+    Ok(evaluate(real, against, &options)?)
 }
 
 /// The reference asked for, or what the model was trained on.
@@ -197,7 +244,7 @@ fn options(args: &EvalArgs) -> Options {
         metrics,
         splits: args.splits.max(1),
         kid_subsets: args.kid_subsets.max(1),
-        kid_subset: args.kid_subset,
+        kid_subset: args.kid_subset.unwrap_or(KID_SUBSET),
         neighbours: args.neighbours,
         resamples: args.resamples,
         seed: args.seed,
@@ -345,11 +392,15 @@ fn draw<D: Device>(
         return Err(Failure::new(format!("stopped after {done} images")));
     }
     let sample = &model.config.sample;
-    let method = serde_json::to_value(sample.method)?;
+    let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_string();
+    let grid = match sample.grid {
+        TimeGrid::Uniform => "steps".to_string(),
+        grid => format!("{} steps", name(serde_json::to_value(grid)?)),
+    };
     let described = format!(
-        "{}{fused} ({}, {} steps, guidance {} on [{}, {}])",
-        model.path.display(),
-        method.as_str().unwrap_or_default(),
+        "{}{fused} ({}, {} {grid}, guidance {} on [{}, {}])",
+        model.path.shown(),
+        name(serde_json::to_value(sample.method)?),
         sample.steps,
         sample.cfg_scale,
         sample.cfg_interval[0],

@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use jit_model::cost;
-use jit_model::{Cpu, Denoiser};
-use jit_train::RunConfig;
+use jit_model::{Cpu, Denoiser, ModelConfig};
+use jit_train::{RunConfig, room};
 
 use crate::cli::InfoArgs;
 use crate::failure::{Failure, Outcome};
@@ -25,14 +25,34 @@ pub fn run(args: &InfoArgs, out: &mut dyn Write) -> Outcome {
     report_all(config, out)
 }
 
-/// The costs of the model and, where one is trained along, of its partner.
-fn report_all(mut config: RunConfig, out: &mut dyn Write) -> Outcome {
+/// The costs of the model and, where one is trained along, of its partner and of both.
+fn report_all(config: RunConfig, out: &mut dyn Write) -> Outcome {
+    let Some(partner) = config.partner_model() else { return report(&config, out) };
+    writeln!(out, "the model")?;
     report(&config, out)?;
-    if let Some(partner) = config.partner_model() {
-        writeln!(out, "\nthe partner")?;
-        config.model = partner;
-        report(&config, out)?;
-    }
+    writeln!(out, "\nthe partner")?;
+    report(&RunConfig { model: partner.clone(), ..config.clone() }, out)?;
+    both(&config, [&config.model, &partner], out)
+}
+
+/// What one run that trains both models costs.
+fn both(config: &RunConfig, models: [&ModelConfig; 2], out: &mut dyn Write) -> Outcome {
+    let (objective, checkpoint) = (&config.objective, config.train.checkpoint_blocks);
+    let parameters = |model| Denoiser::new(&Cpu::F32, model, objective).registry().numel() as u64;
+    let training = |model| cost::training_flops(model, objective, checkpoint);
+    let passes = |model| cost::sampling_passes(model, &config.sample);
+    let drawing = |model| cost::forward_flops(model) * passes(model);
+    let batch = config.train.micro_batch();
+    writeln!(out, "\nboth in one run")?;
+    writeln!(out, "parameters  {}", count(models.map(parameters).iter().sum()))?;
+    writeln!(out, "operations an image (two a multiply-add)")?;
+    let row =
+        |name: &str, values: [u64; 2]| format!("  {name:<22}{:>10}", count(values.iter().sum()));
+    writeln!(out, "{}", row("training step", models.map(training)))?;
+    writeln!(out, "{}  fused", row("drawing", models.map(drawing)))?;
+    let memory = bytes(room::needed(&Cpu::F32, config, batch));
+    writeln!(out, "memory to train, {batch} images at once: about {memory}")?;
+    writeln!(out, "  (the activations of one model at a time)")?;
     Ok(())
 }
 

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use jit_core::files::write_bytes_atomic;
+use jit_core::output;
+use jit_core::text::Show;
 use jit_study::report::{self, Report};
 
 use crate::cli::ReportArgs;
@@ -26,8 +28,13 @@ pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Outcome {
     let or = |given: &Option<std::path::PathBuf>, name: &str| {
         given.clone().unwrap_or_else(|| dir.join(name))
     };
-    if html.is_some() || (markdown.is_none() && csv.is_none() && keep.is_none()) {
-        write_html(&report, &or(html, HTML), out)?;
+    if let Some(path) = html {
+        output::write_bytes(path, report.html()?.as_bytes())?;
+        if !output::is_stdout(path) {
+            writeln!(out, "report: {}", path.shown())?;
+        }
+    } else if markdown.is_none() && csv.is_none() && keep.is_none() {
+        write_html(&report, &dir.join(HTML), out)?;
     }
     if let Some(given) = markdown {
         write_markdown(&report, &or(given, "report.md"), out)?;
@@ -37,19 +44,19 @@ pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Outcome {
         for (name, bytes) in report.csv()? {
             write_bytes_atomic(&folder.join(name), &bytes)?;
         }
-        writeln!(out, "tables: {}", folder.display())?;
+        writeln!(out, "tables: {}", folder.shown())?;
     }
     if let Some(folder) = keep {
         let runs = report::keep(dir, folder)?;
-        writeln!(out, "kept: {runs} runs in {}", folder.display())?;
+        writeln!(out, "kept: {runs} runs in {}", folder.shown())?;
     }
     Ok(())
 }
 
-/// The page in one file.
+/// The page in one file, under the name that we give it.
 pub fn write_html(report: &Report, path: &Path, out: &mut dyn Write) -> Outcome {
     write_bytes_atomic(path, report.html()?.as_bytes())?;
-    writeln!(out, "report: {}", path.display())?;
+    writeln!(out, "report: {}", path.shown())?;
     Ok(())
 }
 
@@ -57,14 +64,14 @@ pub fn write_html(report: &Report, path: &Path, out: &mut dyn Write) -> Outcome 
 fn write_markdown(report: &Report, path: &Path, out: &mut dyn Write) -> Outcome {
     let stem = path.file_stem().filter(|_| path.extension().is_some_and(|e| e == "md"));
     let Some(stem) = stem.and_then(|stem| stem.to_str()) else {
-        let message = format!("`{}` is no name of a Markdown page", path.display());
+        let message = format!("`{}` is no name of a Markdown page", path.shown());
         return Err(Failure::usage(message).help("give a name that ends in .md"));
     };
     let page = report.markdown(stem)?;
     for (name, bytes) in &page.files {
         write_bytes_atomic(&path.with_file_name(name), bytes)?;
     }
-    write_bytes_atomic(path, page.text.as_bytes())?;
-    writeln!(out, "report: {} and {} pictures", path.display(), page.files.len())?;
+    output::write_bytes(path, page.text.as_bytes())?;
+    writeln!(out, "report: {} and {} pictures", path.shown(), page.files.len())?;
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
+use jit_core::output;
 use jit_data::grid::{Sheet, grid, interleave, save_png, to_u8};
 use jit_model::weights::{Tensor, TensorData, write_npz};
 use jit_model::{Device, ModelConfig};
@@ -15,6 +16,7 @@ use crate::cli::SampleArgs;
 use crate::device::{DeviceName, on_device};
 use crate::drawing::Drawer;
 use crate::failure::{Failure, Outcome};
+use crate::places::wrote;
 use crate::source::{self, Source};
 use crate::terminal::Progress;
 use crate::{fusion, interrupt};
@@ -54,6 +56,9 @@ pub fn run(
     let labels: Vec<u32> = (0..count).map(|i| classes[i % classes.len()]).collect();
     let columns = classes::columns(classes.len(), count);
     limit(args, &source, count, columns)?;
+    let none = args.folder.is_none() && args.npz.is_none() && args.trajectory.is_none();
+    let sheet_at = args.out.as_deref().or(none.then(|| Path::new("samples.png")));
+    sheet_at.map_or(Ok(()), output::check)?;
 
     let opened = device.open(source.config.train.precision)?;
     let drawn = on_device!(&opened, dev => draw(comm, dev, &mut source, second, args, &labels))?;
@@ -61,22 +66,20 @@ pub fn run(
         return Ok(());
     }
     let model = &source.config.model;
-    let none = args.folder.is_none() && args.npz.is_none() && args.trajectory.is_none();
-    let default = none.then(|| Path::new("samples.png"));
-    if let Some(path) = args.out.as_deref().or(default) {
+    if let Some(path) = sheet_at {
         sheet(&drawn.images, model, columns).save(path)?;
-        writeln!(out, "{}", path.display())?;
+        wrote(out, path)?;
     }
     if let Some(dir) = &args.folder {
-        writeln!(out, "{}", dir.display())?;
+        wrote(out, dir)?;
     }
     if let Some(path) = &args.npz {
         save_npz(path, &drawn.images, &labels, model)?;
-        writeln!(out, "{}", path.display())?;
+        wrote(out, path)?;
     }
     if let Some(path) = &args.trajectory {
         sheet(&drawn.trajectory, model, source.config.sample.steps).save(path)?;
-        writeln!(out, "{}", path.display())?;
+        wrote(out, path)?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use jit_train::Communicator;
 use super::eval::{extractor, gather, open_extractors, provenance};
 use crate::cli::StatsArgs;
 use crate::failure::{Failure, Outcome};
+use crate::places::wrote;
 
 /// Writes the mean and the covariance of the images' features. Each process looks at some of the images.
 ///
@@ -30,6 +31,5 @@ pub fn run(args: &StatsArgs, comm: &dyn Communicator, out: &mut dyn Write) -> Ou
     let gaussian = Moments::of(&sample.features).gaussian()?;
     let provenance = provenance(&extractors, protocol, height, sample.len());
     Stats { gaussian, provenance: Some(provenance) }.write(&args.to)?;
-    writeln!(out, "{}", args.to.display())?;
-    Ok(())
+    Ok(wrote(out, &args.to)?)
 }

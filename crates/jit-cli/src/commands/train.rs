@@ -4,10 +4,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jit_core::input::{self, MAX_CONFIG};
+use jit_core::text::Show;
 use jit_data::Dataset;
 use jit_data::dataset::Damage;
+use jit_model::Cpu;
 use jit_train::communicator::{self, CommunicationError};
 use jit_train::config::PrecisionChoice;
+use jit_train::room;
 use jit_train::{Communicator, Observer, Outcome as Ending, RunConfig, Silent, TrainError};
 
 use super::data::{left_out, watched};
@@ -53,6 +57,10 @@ pub fn run(
     config.model.num_classes = classes(&config, &dataset, &layers)?;
     dataset.describe().iter().for_each(|line| say(line));
     config.validate().map_err(Failure::usage)?;
+    if device == DeviceName::Cpu {
+        // Before the images, which may be checked for an hour.
+        room::check(&Cpu::F32, &config, comm.size()).map_err(explain)?;
+    }
     check(comm, &mut dataset, &config)?;
 
     let opened = device.open(precision(comm, &dir, &config)?)?;
@@ -67,12 +75,12 @@ pub fn run(
         Ending::Finished { step } => {
             let already = watch.plan().is_some_and(|plan| plan.first_step >= plan.total_steps);
             let done = if already { "was finished already" } else { "finished" };
-            writeln!(out, "the run in {} {done} after {step} steps", dir.display())?;
+            writeln!(out, "the run in {} {done} after {step} steps", dir.shown())?;
             let samples = dir.join("samples.png");
             if samples.exists() {
-                writeln!(out, "samples: {}", samples.display())?;
+                writeln!(out, "samples: {}", samples.shown())?;
             }
-            writeln!(out, "more:    jit sample --checkpoint {}", dir.display())?;
+            writeln!(out, "more:    jit sample --checkpoint {}", dir.shown())?;
         }
         Ending::Stopped { step } => {
             writeln!(out, "stopped after step {step}; the same command continues")?;
@@ -85,7 +93,7 @@ pub fn run(
 /// machine.
 fn precision(comm: &dyn Communicator, dir: &Path, config: &RunConfig) -> Outcome<PrecisionChoice> {
     let recorded = || {
-        let text = std::fs::read_to_string(dir.join("config.toml")).ok()?;
+        let text = input::read_text(&dir.join("config.toml"), MAX_CONFIG).ok()?;
         Some(RunConfig::from_toml(&text).ok()?.train.precision)
     };
     let here = match config.train.precision {
@@ -182,6 +190,7 @@ fn explain(error: TrainError) -> Failure {
         TrainError::Config(_)
         | TrainError::Differs { .. }
         | TrainError::Classes { .. }
+        | TrainError::NoRoom { .. }
         | TrainError::TooManyProcesses { .. } => Failure::usage(error),
         error => error.into(),
     }

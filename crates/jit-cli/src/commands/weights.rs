@@ -4,11 +4,13 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use jit_core::files::write_atomic;
+use jit_core::text::Show;
 use jit_eval::digits;
 use jit_eval::extractor::weights::{INCEPTION, Published, VGG16};
 
 use crate::cli::{PublishedName, WeightsArgs, WeightsCommand};
 use crate::failure::{Failure, Outcome};
+use crate::places::wrote;
 use crate::terminal::{Progress, say};
 
 /// Lists, fetches or trains weights.
@@ -35,7 +37,7 @@ fn published(name: PublishedName) -> &'static Published {
 fn list(out: &mut dyn Write) -> Outcome {
     for weights in [&INCEPTION, &VGG16] {
         match weights.find(None) {
-            Ok(path) => writeln!(out, "{:<10} {}", weights.extractor, path.display())?,
+            Ok(path) => writeln!(out, "{:<10} {}", weights.extractor, path.shown())?,
             Err(_) => writeln!(out, "{:<10} missing: {}", weights.extractor, weights.url)?,
         }
     }
@@ -48,7 +50,7 @@ fn fetch(weights: &Published, to: Option<&Path>, out: &mut dyn Write) -> Outcome
     let path = weights.destination(to);
     if path.is_file() {
         weights.check(&path)?;
-        writeln!(out, "{} (was there already)", path.display())?;
+        writeln!(out, "{} (was there already)", path.shown())?;
         return Ok(());
     }
     if let Some(folder) = path.parent() {
@@ -62,14 +64,14 @@ fn fetch(weights: &Published, to: Option<&Path>, out: &mut dyn Write) -> Outcome
         let _gone = std::fs::remove_file(&path);
         return Err(error.into());
     }
-    writeln!(out, "{}", path.display())?;
+    writeln!(out, "{}", path.shown())?;
     Ok(())
 }
 
 fn download(weights: &Published, path: &Path) -> Outcome {
     let failed = |error: ureq::Error| {
         let help =
-            format!("download {} by other means, and put it at {}", weights.url, path.display());
+            format!("download {} by other means, and put it at {}", weights.url, path.shown());
         Failure::new(format!("cannot fetch {}: {error}", weights.url)).help(help)
     };
     let mut response = ureq::get(weights.url).call().map_err(failed)?;
@@ -103,7 +105,7 @@ fn train_digits(to: &Path, out: &mut dyn Write) -> Outcome {
         progress.finish();
     }
     trained.write(to)?;
-    writeln!(out, "{}", to.display())?;
+    wrote(out, to)?;
     writeln!(out, "reads {:.2} % of the held-out digits right", 100.0 * trained.accuracy())?;
     Ok(())
 }

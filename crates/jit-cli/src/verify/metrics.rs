@@ -96,6 +96,6 @@ fn expected(case: &Case) -> Result<BTreeMap<String, Value>, VerifyError> {
         found,
         expected: "the metrics of each case, as JSON".into(),
     };
-    let text = std::fs::read(&path).map_err(|error| fault(error.to_string()))?;
-    serde_json::from_slice(&text).map_err(|error| fault(error.to_string()))
+    let text = jit_core::input::read_text(&path, 64 << 20).map_err(|e| fault(e.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| fault(error.to_string()))
 }

@@ -1,6 +1,6 @@
 //! One forward and backward pass: noised image, output, feature, losses, every gradient.
 
-use jit_model::denoiser::Batch;
+use jit_model::denoiser::{Batch, Noise};
 use jit_model::net::Mode;
 use jit_model::objective::{Auxiliary, RotationKind, Space};
 use jit_model::{Denoiser, Device, Grads};
@@ -31,7 +31,8 @@ pub fn verify<D: Device>(dev: &D, case: &Case) -> Result<Vec<Check>, VerifyError
     let rotates = objective.auxiliary == Auxiliary::Rotation;
     let turns = if rotates { case.indices("aux.rotation_k", &[n], 3)? } else { Vec::new() };
     let rotation: Vec<u8> = turns.into_iter().map(|k| k as u8).collect();
-    let batch = Batch { x: &x, noise: &noise, t: &t, labels: &labels, rotation: &rotation };
+    let batch =
+        Batch { x: &x, noise: Noise::Given(&noise), t: &t, labels: &labels, rotation: &rotation };
 
     let mut grads = Grads::zeros(dev, registry);
     let weight = vec![1.0 / n as f32; n];

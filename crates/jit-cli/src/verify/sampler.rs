@@ -55,6 +55,8 @@ fn parse(name: &str) -> Option<SampleConfig> {
     let method = match method {
         "euler" => Method::Euler,
         "heun" => Method::Heun,
+        "ab2" => Method::Ab2,
+        "dpmpp-2m" => Method::Dpmpp2m,
         _ => return None,
     };
     let number = |text: &str| f32::from_str(text).ok();
@@ -63,6 +65,7 @@ fn parse(name: &str) -> Option<SampleConfig> {
         steps: steps.parse().ok()?,
         cfg_scale: number(scale.strip_prefix("cfg")?)?,
         cfg_interval: [number(low)?, number(high)?],
+        ..SampleConfig::default()
     };
     config.validate().is_ok().then_some(config)
 }

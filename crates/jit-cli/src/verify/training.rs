@@ -1,6 +1,6 @@
 //! A short training: micro-batches in, losses and rates along the way, weights and averages out.
 
-use jit_model::denoiser::Batch;
+use jit_model::denoiser::{Batch, Noise};
 use jit_model::objective::Auxiliary;
 use jit_model::params::{ParamSpec, Registry};
 use jit_model::{Denoiser, Device};
@@ -59,7 +59,7 @@ pub fn verify<D: Device>(
     let micro = |i: usize| Recorded {
         batch: Batch {
             x: &x[i * n * pixels..][..n * pixels],
-            noise: &noise[i * n * pixels..][..n * pixels],
+            noise: Noise::Given(&noise[i * n * pixels..][..n * pixels]),
             t: &t[i * n..][..n],
             labels: &labels[i * n..][..n],
             rotation: if rotates { &rotation[i * n..][..n] } else { &[] },

@@ -2,12 +2,10 @@
 //! which WordNet id a number stands for.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use flate2::read::{GzDecoder, ZlibDecoder};
-use jit_core::files::FileError;
 use tar::Archive;
 
 use crate::error::DataError;
@@ -23,7 +21,7 @@ const META: &str = "meta.mat";
 /// # Errors
 /// [`DataError::Archive`] for what is damaged or no development kit.
 pub fn classes(path: &Path) -> Result<Vec<String>, DataError> {
-    let file = File::open(path).map_err(FileError::at("open", path))?;
+    let file = jit_core::input::open(path)?;
     read(file).map_err(|reason| DataError::Archive { path: path.to_path_buf(), reason })
 }
 

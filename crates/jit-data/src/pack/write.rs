@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use jit_core::files::{FileError, rename_synced};
+use jit_core::lock::{Lock, PATIENCE};
+use jit_core::output;
 
 use super::header::{HEADER_LEN, Header};
 use super::{Pack, Row, Table, checksum};
@@ -52,6 +54,7 @@ pub fn write(
         table_crc: 0,
         source: manifest.digest(),
     };
+    let to = &output::regular(to)?;
     if to.exists() {
         return existing(to, &header);
     }
@@ -108,16 +111,15 @@ fn existing(to: &Path, wanted: &Header) -> Result<Packed, DataError> {
 }
 
 /// Opens the file that is being written, and tells whether an earlier attempt began it.
-fn begin(part: &Path, header: &Header) -> Result<(File, bool), DataError> {
+fn begin(part: &Path, header: &Header) -> Result<(Lock, bool), DataError> {
     let refused = |reason: &str| DataError::Archive { path: part.into(), reason: reason.into() };
     if let Some(dir) = part.parent() {
         std::fs::create_dir_all(dir).map_err(FileError::at("create folder", dir))?;
     }
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(part);
-    let mut file = open.map_err(FileError::at("create", part))?;
-    if file.try_lock().is_err() {
-        return Err(refused("another process is writing it"));
-    }
+    let file = open.map_err(FileError::at("create", part))?;
+    let lock = Lock::of(file, PATIENCE).map_err(FileError::at("lock", part))?;
+    let mut file = lock.ok_or_else(|| refused("another process is writing it"))?;
     let end = header.end().ok_or_else(|| refused("it would be larger than any file"))?;
     let length = file.metadata().map_err(FileError::at("read", part))?.len();
     let resumed = length >= HEADER_LEN;

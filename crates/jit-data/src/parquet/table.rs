@@ -10,8 +10,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use jit_core::files::FileError;
-
 use super::footer::{Chunk, Codec, Footer};
 use super::labels::Labels;
 use super::levels::hybrid;
@@ -85,7 +83,7 @@ impl Table {
         kept: &Arc<Kept>,
         options: &ScanOptions,
     ) -> Result<(Self, Labels, Columns), DataError> {
-        let mut file = File::open(path).map_err(FileError::at("open", path))?;
+        let mut file = jit_core::input::open(path)?;
         let mut read = || -> Result<_, Fault> {
             let footer = Footer::read(&mut file)?;
             let columns = Columns::choose(&footer, options)?;
@@ -135,7 +133,7 @@ impl Table {
         let failed = |fault: Fault| fault.row(row).at(&self.path);
         let none = || failed(Fault::new("it has no picture"));
         let (i, group) = self.group(row).ok_or_else(none)?;
-        let mut file = File::open(&self.path).map_err(FileError::at("open", &self.path))?;
+        let mut file = jit_core::input::open(&self.path)?;
         let index = match group.index.get() {
             Some(index) => index,
             None => {

@@ -1,11 +1,11 @@
 //! Where an extractor's weights come from, and that they are the ones meant.
 
 use std::env;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use jit_core::files::FileError;
+use jit_core::text::Show;
 use jit_model::weights;
 use sha2::{Digest, Sha256};
 
@@ -74,7 +74,7 @@ impl Published {
         if let Some(found) = places.iter().find(|path| path.is_file()) {
             return Ok(found.clone());
         }
-        let folder = |path: &PathBuf| format!("`{}`", path.with_file_name("").display());
+        let folder = |path: &PathBuf| format!("`{}`", path.with_file_name("").shown());
         Err(EvalError::NoWeights {
             file: self.file,
             hash: self.hash,
@@ -112,7 +112,7 @@ impl Published {
 /// # Errors
 /// When the file cannot be read.
 pub fn sha256(path: &Path) -> Result<String, FileError> {
-    let mut file = File::open(path).map_err(FileError::at("open", path))?;
+    let mut file = jit_core::input::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {

@@ -23,7 +23,7 @@ pub(super) struct Archive {
 
 impl Archive {
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let file = File::open(path).map_err(FileError::at("open", path))?;
+        let file = jit_core::input::open(path)?;
         let len = file.metadata().map_err(FileError::at("read", path))?.len();
         let zip = ZipArchive::new(BufReader::new(file))
             .map_err(|e| WeightsError::damaged(path, format!("its zip directory: {e}")))?;

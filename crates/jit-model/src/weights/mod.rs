@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use jit_core::files::FileError;
 use jit_core::suggest;
+use jit_core::text::Show;
 
 pub use npz::{Npz, NpzWriter, write_npz};
 pub use pickle::Value;
@@ -36,7 +37,7 @@ pub enum WeightsError {
     /// The file is of another kind.
     #[error(
         "`{}` is {found}; weights are read from safetensors files and from `.pth` files that \
-         torch.save wrote", path.display()
+         torch.save wrote", path.shown()
     )]
     UnknownFormat {
         /// The file.
@@ -47,14 +48,14 @@ pub enum WeightsError {
     /// The file was saved by torch before 1.6 or with the old serialisation.
     #[error(
         "`{0}` is in torch's old format, from before version 1.6; save it anew in Python: \
-         `torch.save(torch.load(\"{0}\", map_location=\"cpu\"), \"new.pth\")`", path.display()
+         `torch.save(torch.load(\"{0}\", map_location=\"cpu\"), \"new.pth\")`", path.shown()
     )]
     Legacy {
         /// The file.
         path: PathBuf,
     },
     /// The file contradicts itself.
-    #[error("`{}` is damaged: {what}", path.display())]
+    #[error("`{}` is damaged: {}", path.shown(), what.shown())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -63,8 +64,8 @@ pub enum WeightsError {
     },
     /// A tensor's elements are of a type that no weights have.
     #[error(
-        "tensor `{name}` of `{}` has elements of type {dtype}; \
-         F32, F64, F16, BF16, I64, I32, U8 and Bool can be read", path.display()
+        "tensor `{}` of `{}` has elements of type {}; \
+         F32, F64, F16, BF16, I64, I32, U8 and Bool can be read", name.shown(), path.shown(), dtype.shown()
     )]
     Dtype {
         /// The file.
@@ -75,7 +76,7 @@ pub enum WeightsError {
         dtype: String,
     },
     /// A tensor's description does not fit its data.
-    #[error("tensor `{name}` of `{}`: {what}", path.display())]
+    #[error("tensor `{}` of `{}`: {}", name.shown(), path.shown(), what.shown())]
     Tensor {
         /// The file.
         path: PathBuf,
@@ -85,7 +86,7 @@ pub enum WeightsError {
         what: String,
     },
     /// There is no such tensor.
-    #[error("`{}` has no tensor `{name}`{hint}", path.display())]
+    #[error("`{}` has no tensor `{}`{}", path.shown(), name.shown(), hint.shown())]
     Missing {
         /// The file.
         path: PathBuf,
@@ -95,7 +96,10 @@ pub enum WeightsError {
         hint: String,
     },
     /// There is no such set of weights.
-    #[error("`{}` has no weights `{which}`{hint}; it has {available}", path.display())]
+    #[error(
+        "`{}` has no weights `{}`{}; it has {}",
+        path.shown(), which.shown(), hint.shown(), available.shown()
+    )]
     UnknownSet {
         /// The file.
         path: PathBuf,
@@ -142,7 +146,7 @@ impl File {
     /// [`WeightsError`] when the file cannot be read, is of another kind, or its header, directory
     /// or pickle is damaged.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let file = std::fs::File::open(path).map_err(FileError::at("open", path))?;
+        let file = jit_core::input::open(path)?;
         let len = file.metadata().map_err(FileError::at("read", path))?.len();
         let mut first = Vec::new();
         file.take(9).read_to_end(&mut first).map_err(FileError::at("read", path))?;

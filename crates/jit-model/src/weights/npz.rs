@@ -5,7 +5,8 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use jit_core::files::{FileError, write_atomic};
+use jit_core::files::FileError;
+use jit_core::output;
 use jit_core::suggest;
 use zip::write::{SimpleFileOptions, StreamWriter};
 use zip::{CompressionMethod, ZipWriter};
@@ -171,7 +172,7 @@ fn parse_header(header: &str) -> Result<(Dtype, View), String> {
     Ok((dtype, View { offset: 0, shape, strides }))
 }
 
-/// Writes an uncompressed `.npz` atomically; `fill` adds the arrays.
+/// Writes an uncompressed `.npz` to where a user points ([`output::write`]); `fill` adds the arrays.
 ///
 /// # Errors
 /// [`FileError`] naming `path` when it cannot be written or `fill` fails.
@@ -179,7 +180,7 @@ pub fn write_npz(
     path: &Path,
     fill: impl FnOnce(&mut NpzWriter<'_>) -> io::Result<()>,
 ) -> Result<(), FileError> {
-    write_atomic(path, |out| {
+    output::write(path, |out| {
         let mut writer = NpzWriter { zip: ZipWriter::new_stream(out) };
         fill(&mut writer)?;
         writer.zip.finish()?;

@@ -8,7 +8,8 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use jit_core::files::{FileError, write_atomic};
+use jit_core::files::FileError;
+use jit_core::output;
 use safetensors::tensor::Metadata;
 use serde_json::json;
 
@@ -32,7 +33,7 @@ impl Safetensors {
     /// Reads the header and checks it against the length of the file.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let damaged = |what: String| WeightsError::damaged(path, what);
-        let mut file = File::open(path).map_err(FileError::at("open", path))?;
+        let mut file = jit_core::input::open(path)?;
         let file_len = file.metadata().map_err(FileError::at("read", path))?.len();
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(FileError::at("read", path))?;
@@ -114,8 +115,8 @@ fn dtype_of(dtype: safetensors::Dtype) -> Option<Dtype> {
 }
 
 /// Writes f32 tensors (name, shape, elements in row-major order) and string metadata as a
-/// safetensors file: atomically, in the given order, and with bytes that depend on nothing but the
-/// arguments.
+/// safetensors file to where a user points ([`output::write`]): in the given order, and with bytes that
+/// depend on nothing but the arguments.
 ///
 /// # Errors
 /// [`WeightsError::Tensor`] when a name occurs twice or elements and shape disagree, and
@@ -150,7 +151,7 @@ pub fn write_safetensors<'a>(
     let mut header = serde_json::Value::Object(header).to_string().into_bytes();
     // Spaces align the numbers to 8 bytes, as the format recommends.
     header.resize(header.len().next_multiple_of(8), b' ');
-    write_atomic(path, |out| {
+    output::write(path, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
         tensors.iter().try_for_each(|(_, _, data)| write_f32(out, data))

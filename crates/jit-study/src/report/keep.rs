@@ -1,11 +1,11 @@
 //! A small copy of a study: all that its report is made of, without weights, so that it can be kept
 //! beside the page.
 
-use std::fs;
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::path::Path;
 
-use jit_core::files::{FileError, write_bytes_atomic};
+use jit_core::files::{FileError, write_atomic, write_bytes_atomic};
+use jit_core::input;
 use jit_data::decode::decode_file;
 use jit_data::grid::png_bytes;
 
@@ -58,13 +58,13 @@ pub fn keep(dir: &Path, to: &Path) -> Result<usize, ReportError> {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
-    let bytes = fs::read(from).map_err(FileError::at("read", from))?;
-    write_bytes_atomic(to, &bytes)
+    let mut source = input::open(from)?;
+    write_atomic(to, |out| io::copy(&mut source, out).map(drop))
 }
 
 fn losses(run: &Run, folder: &Path) -> Result<(), ReportError> {
     let path = run.dir.join("metrics.jsonl");
-    let file = fs::File::open(&path).map_err(FileError::at("open", &path))?;
+    let file = input::open(&path)?;
     let lines = thinned(BufReader::new(file), LINES).map_err(FileError::at("read", &path))?;
     let line = |report| serde_json::to_string(report).map(|line| line + "\n");
     let text = lines.iter().map(line).collect::<Result<String, _>>();

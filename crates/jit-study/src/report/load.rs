@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::path::{Component, Path, PathBuf};
 
 use jit_core::files::FileError;
+use jit_core::input;
+use jit_core::text::Show;
 use jit_train::evaluation::EvalReport;
 
 use super::curve::Curve;
@@ -260,26 +262,26 @@ fn add_files(run: &mut Run, problems: &mut Vec<String>) {
         Ok(Ok(config)) => run.config = config,
         Ok(Err(error)) => problems.push(format!(
             "`{}` is no configuration: {}",
-            path.display(),
+            path.shown(),
             one_line(&error.to_string())
         )),
         Err(error) => problems.push(one_line(&error.to_string())),
     }
     let path = run.dir.join("metrics.jsonl");
-    let curve = fs::File::open(&path).and_then(|file| Curve::read(BufReader::new(file)));
-    match curve {
+    let read = |file| Curve::read(BufReader::new(file)).map_err(FileError::at("read", &path));
+    match input::open(&path).and_then(read) {
         Ok(curve) => {
             if curve.damaged > 0 {
                 let lines = if curve.damaged == 1 { "line is" } else { "lines are" };
                 problems.push(format!(
                     "`{}`: {} {lines} damaged and left out",
-                    path.display(),
+                    path.shown(),
                     curve.damaged
                 ));
             }
             run.curve = curve;
         }
-        Err(error) => problems.push(FileError::at("read", &path)(error).to_string()),
+        Err(error) => problems.push(error.to_string()),
     }
 }
 
@@ -345,7 +347,7 @@ fn evaluations(dir: &Path, problems: &mut Vec<String>) -> Vec<Judged> {
             Ok(EvalReport { epoch, extractor, report, .. }) => {
                 judged.push(Judged { epoch, extractor, report })
             }
-            Err(error) => problems.push(format!("`{}`, line {number}: {error}", path.display())),
+            Err(error) => problems.push(format!("`{}`, line {number}: {error}", path.shown())),
         }
     }
     judged
@@ -368,10 +370,7 @@ fn grids(dir: &Path, problems: &mut Vec<String>) -> Vec<Shot> {
 
 /// A file of text.
 fn text(path: &Path) -> Result<String, FileError> {
-    let mut text = String::new();
-    let file = fs::File::open(path).map_err(FileError::at("open", path))?;
-    file.take(MAX_TEXT).read_to_string(&mut text).map_err(FileError::at("read", path))?;
-    Ok(text)
+    input::read_text(path, MAX_TEXT)
 }
 
 /// An error's words without the excerpt that follows them.

@@ -1,5 +1,7 @@
 //! The report as a Markdown page with its pictures beside it, for documents that are kept.
 
+use jit_core::text::{self, Show};
+
 use super::document::{Document, Listing, Part, pieces};
 use super::figure::{Figure, Gallery};
 use super::svg;
@@ -112,7 +114,8 @@ impl Page {
 
     fn listing(&mut self, listing: &Listing) {
         let caption = escaped(&listing.caption);
-        let text = listing.lines.join("\n");
+        let lines = listing.lines.iter().map(|line| line.shown().to_string());
+        let text = lines.collect::<Vec<_>>().join("\n");
         let fence = "`".repeat(longest_run(&text).max(2) + 1);
         let block = format!("{fence}\n{text}\n{fence}");
         if listing.folded {
@@ -159,7 +162,7 @@ fn escaped(text: &str) -> String {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
-            c if c.is_control() => out.push(' '),
+            c if text::acts(c) => out.push(' '),
             c => out.push(c),
         }
     }
@@ -168,7 +171,7 @@ fn escaped(text: &str) -> String {
 
 /// A code span in a place of a table.
 fn code(text: &str) -> String {
-    let text = text.replace('|', "\\|").replace(char::is_control, " ");
+    let text = text.replace('|', "\\|").replace(text::acts, " ");
     if text.trim().is_empty() {
         return String::new();
     }
@@ -208,11 +211,14 @@ mod tests {
     #[test]
     fn hostile_names_are_text() {
         assert_eq!(escaped("a|b <script> *x*\n"), "a\\|b &lt;script&gt; \\*x\\* ");
+        assert_eq!(escaped("a\u{202e}b\u{1b}[31m"), "a b \\[31m");
+        assert_eq!(code("a\u{2066}\u{9b}b"), "`a  b`");
         assert_eq!(code("a|`b"), "``a\\|`b``");
         assert_eq!(link("a b/ü.svg"), "a%20b/%C3%BC.svg");
         let mut page = Page::default();
-        let lines = vec!["```".to_string(), "# no headline".into()];
+        let lines = vec!["```".to_string(), "# no headline".into(), "\u{1b}[2J\u{202e}x\r".into()];
         page.listing(&Listing { caption: "c".into(), lines, folded: false });
-        assert!(page.text.contains("````\n```\n# no headline\n````\n"), "{}", page.text);
+        let block = "````\n```\n# no headline\n\\u001b[2J\\u202ex\\r\n````\n";
+        assert!(page.text.contains(block), "{}", page.text);
     }
 }

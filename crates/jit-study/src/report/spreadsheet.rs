@@ -1,5 +1,7 @@
 //! The report's tables as CSV, numbers unrounded.
 
+use jit_core::text::Show;
+
 use super::document::Document;
 use super::table::{Entry, Table, Value};
 
@@ -23,9 +25,10 @@ fn file(table: &Table) -> csv::Result<Vec<u8>> {
         (0..table.columns.len()).map(|i| has(i, |e| !e.mark.sign().is_empty())).collect();
     let mut head = Vec::new();
     for (i, column) in table.columns.iter().enumerate() {
-        head.push(column.name.clone());
-        head.extend(intervals[i].then(|| format!("{} ± 95 %", column.name)));
-        head.extend(marks[i].then(|| format!("{} mark", column.name)));
+        let name = inert(&column.name);
+        head.push(name.clone());
+        head.extend(intervals[i].then(|| format!("{name} ± 95 %")));
+        head.extend(marks[i].then(|| format!("{name} mark")));
     }
     writer.write_record(head)?;
     for row in &table.rows {
@@ -52,12 +55,20 @@ fn half_width(entry: &Entry) -> Option<f64> {
     }
 }
 
-/// Spreadsheets compute what begins like a formula, whoever wrote it.
+/// Text that a terminal does not obey and a spreadsheet does not compute: it computes what begins like a
+/// formula, whoever wrote it. A number with a sign is a number.
 fn inert(text: &str) -> String {
-    match text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        true => format!("'{text}"),
-        false => text.to_string(),
+    let shown = text.shown();
+    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
+    match formula && !is_number(text) {
+        true => format!("'{shown}"),
+        false => shown.to_string(),
     }
+}
+
+fn is_number(text: &str) -> bool {
+    let digits = text.chars().all(|c| c.is_ascii_digit() || "+-.eE".contains(c));
+    digits && text.parse::<f64>().is_ok()
 }
 
 #[cfg(test)]
@@ -65,6 +76,25 @@ mod tests {
     use super::super::statistics::Estimate;
     use super::super::table::{Mark, numbers, words};
     use super::*;
+
+    #[test]
+    fn what_looks_like_a_formula_is_text_and_a_number_is_none() {
+        for text in ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "-inf", "-"] {
+            assert_eq!(inert(text), format!("'{text}"));
+        }
+        for text in ["-1", "-2.5e-3", "+7", "a=b", ""] {
+            assert_eq!(inert(text), text);
+        }
+        assert_eq!(inert("\t=1\u{1b}[31m"), "'\\t=1\\u001b[31m");
+        let table = Table {
+            id: "t".into(),
+            caption: String::new(),
+            notes: Vec::new(),
+            columns: vec![words("=HYPERLINK(\"x\")")],
+            rows: Vec::new(),
+        };
+        assert!(file(&table).unwrap().starts_with(b"\"'=HYPERLINK"));
+    }
 
     #[test]
     fn numbers_are_whole_and_words_are_no_formulas() {

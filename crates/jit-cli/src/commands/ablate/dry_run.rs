@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use jit_core::text::Show;
 use jit_study::estimate::{flops_per_image, parameters};
 use jit_study::settings::leaves;
 use jit_study::{Estimate, Plan, PlannedRun, layout};
@@ -26,7 +27,7 @@ pub fn print(
 ) -> Outcome {
     let suite = &plan.suite;
     writeln!(out, "suite       {}: {}", suite.name, suite.title)?;
-    writeln!(out, "folder      {}", dir.display())?;
+    writeln!(out, "folder      {}", dir.shown())?;
     cells(plan, out)?;
 
     let is_left = |run: &&PlannedRun| !layout::record(dir, &run.cell, run.seed).exists();

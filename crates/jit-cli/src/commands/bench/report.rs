@@ -67,6 +67,7 @@ pub struct Report {
     gflops: f64,
     peak_gflops: f64,
     share_of_peak: f64,
+    /// Of a card's tensors; on the processor, of the process.
     peak_memory_bytes: Option<u64>,
     kernels: Vec<KernelReport>,
 }
@@ -83,8 +84,14 @@ struct KernelReport {
 }
 
 impl Report {
-    /// Medians and rates.
-    pub fn new(workload: Workload, config: &RunConfig, machine: Machine, m: Measured) -> Self {
+    /// Medians and rates. `memory` is the peak of a card's tensors.
+    pub fn new(
+        workload: Workload,
+        config: &RunConfig,
+        machine: Machine,
+        m: Measured,
+        memory: Option<u64>,
+    ) -> Self {
         let (steps, seconds) = (m.seconds.len(), median(&m.seconds));
         let peak_gflops = machine.peak_flops / 1e9;
         let gflops = m.flops_per_step / seconds / 1e9;
@@ -107,7 +114,7 @@ impl Report {
             gflops,
             peak_gflops,
             share_of_peak: gflops / peak_gflops,
-            peak_memory_bytes: peak_memory(),
+            peak_memory_bytes: memory.or_else(peak_memory),
             kernels: kernels(&m),
             seconds: m.seconds,
         }
@@ -237,7 +244,7 @@ mod tests {
             peak_flops: 4e9,
             peak_of: "multiply-adds in registers",
         };
-        let report = Report::new(Workload::Train, &RunConfig::default(), machine, measured);
+        let report = Report::new(Workload::Train, &RunConfig::default(), machine, measured, None);
         assert_eq!((report.seconds_per_step, report.images_per_second), (1.5, 4.0));
         assert_eq!((report.gflops, report.share_of_peak), (2.0, 0.5));
         assert_eq!(report.kernels.len(), 2);

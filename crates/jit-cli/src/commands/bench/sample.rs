@@ -21,12 +21,9 @@ pub fn measure<D: Device>(dev: &D, config: &mut RunConfig, steps: usize) -> Meas
     let params = Params::upload(dev, denoiser.registry(), &values);
     drop(values);
     let sampler = denoiser.sampler(dev, &params, &config.sample);
-    let mut noise = vec![0.0; images * model.pixels()];
-    for (i, image) in noise.chunks_mut(model.pixels()).enumerate() {
-        initial_noise(config.train.seed, i as u64, config.objective.noise_scale(model), image);
-    }
+    let streams: Vec<_> = (0..images as u64).map(|i| initial_noise(config.train.seed, i)).collect();
     let shape = [images, model.channels, model.image_size, model.image_size];
-    let z0 = dev.upload(&noise, &shape);
+    let z0 = dev.normal(&streams, config.objective.noise_scale(model), &shape);
 
     let mut seconds = Vec::with_capacity(steps);
     let mut last = Instant::now();

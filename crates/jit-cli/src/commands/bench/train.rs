@@ -29,11 +29,10 @@ pub fn measure<D: Device>(dev: &D, config: &RunConfig, steps: usize) -> Measured
     let mut grads = Grads::zeros(dev, registry);
     let (x, labels) = (random_images(model, images), labels(model, images));
     let mut take_step = |step: u64| {
-        // Drawn ahead by another thread in training.
         let draw = Draw::new(objective, model, config.train.seed, step, 0, &labels);
         let batch = Batch {
             x: &x,
-            noise: &draw.noise,
+            noise: draw.noise(),
             t: &draw.t,
             labels: &draw.labels,
             rotation: &draw.rotation,

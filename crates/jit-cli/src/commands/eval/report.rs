@@ -2,9 +2,11 @@
 
 use std::io::Write;
 
-use jit_eval::{Metric, Options, Report, Score, metric_name};
+use jit_core::text::Show;
+use jit_eval::{EvalError, Metric, Options, Report, Score, metric_name};
 use serde::Serialize;
 
+use super::KID_SUBSET;
 use crate::failure::Outcome;
 
 /// The real images.
@@ -35,6 +37,25 @@ pub struct Evaluation {
     pub metrics: Report,
     /// The metrics of held-out real images: nothing generated should do better.
     pub floor: Option<Report>,
+    /// Metrics that could not be computed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A metric that could not be computed.
+#[derive(Clone, Debug, Serialize)]
+pub struct LeftOut {
+    /// Which.
+    pub metric: Metric,
+    /// Why.
+    pub reason: String,
+}
+
+impl LeftOut {
+    /// With the reason in words.
+    pub fn new((metric, reason): (Metric, EvalError)) -> Self {
+        Self { metric, reason: reason.to_string() }
+    }
 }
 
 /// A metric's name, its values, and how values are written.
@@ -65,9 +86,9 @@ const ROWS: [Row; 6] = [
 /// # Errors
 /// When `out` cannot be written.
 pub fn text(evaluation: &Evaluation, paper_columns: bool, out: &mut dyn Write) -> Outcome {
-    let Evaluation { generated, reference, extractor, weights, options, metrics, floor } =
+    let Evaluation { generated, reference, extractor, weights, options, metrics, floor, left_out } =
         evaluation;
-    writeln!(out, "generated  {} images: {generated}", metrics.generated)?;
+    writeln!(out, "generated  {} images: {}", metrics.generated, generated.shown())?;
     let real = match metrics.real {
         0 => "statistics of".to_string(),
         n => format!("{n} images:"),
@@ -100,6 +121,9 @@ pub fn text(evaluation: &Evaluation, paper_columns: bool, out: &mut dyn Write) -
     for note in notes(options, metrics) {
         writeln!(out, "{note}")?;
     }
+    for LeftOut { reason, .. } in left_out {
+        writeln!(out, "Left out: {}.", reason.shown())?;
+    }
     Ok(())
 }
 
@@ -125,6 +149,12 @@ fn notes(options: &Options, metrics: &Report) -> Vec<String> {
     }
     if metrics.kid.is_some() {
         spreads.push(format!("KID: {} subsets of {}", options.kid_subsets, options.kid_subset));
+    }
+    if metrics.kid.is_some() && options.kid_subset < KID_SUBSET {
+        notes.push(format!(
+            "KID is of subsets of {}, not of the usual {KID_SUBSET}: its spread is not that of others.",
+            options.kid_subset
+        ));
     }
     if metrics.precision.is_some() || metrics.class_accuracy.is_some() {
         spreads.push("shares: binomial".into());
@@ -177,7 +207,8 @@ mod tests {
             reference: Real { path: "digits".into(), protocol: "jit", resolution: 28 },
             extractor: "digits",
             weights: "0123456789abcdef".into(),
-            options: Options::default(),
+            options: Options { kid_subset: 270, ..Options::default() },
+            left_out: vec![LeftOut { metric: Metric::Kid, reason: "too\nfew".into() }],
             floor: Some(Report { generated: 1500, fid: score(1.0, 0.1), ..metrics.clone() }),
             metrics,
         }
@@ -195,6 +226,8 @@ mod tests {
             "in the paper's swapped columns: precision 50.00 % ± 2.00 %, recall 90.00 % ± 1.00 %",
             "95 % interval of FID-2k by the bootstrap: 3.0050 to 3.4950.",
             "extractor  digits (weights 01234567…)",
+            "KID is of subsets of 270, not of the usual 1000",
+            "Left out: too\\nfew.\n",
         ] {
             assert!(page.contains(part), "{part}\n{page}");
         }

@@ -1,0 +1,16 @@
+// All kernels, in one translation unit: what `source.rs` puts together for NVRTC, file after file.
+#include "common.cuh"
+
+#include "elementwise.cu"
+#include "activation.cu"
+#include "swiglu.cu"
+#include "rms_norm.cu"
+#include "residual.cu"
+#include "reduce.cu"
+#include "tokens.cu"
+#include "patchify.cu"
+#include "dropout.cu"
+#include "losses.cu"
+#include "adamw.cu"
+#include "attention.cu"
+#include "attention_mma.cu"
