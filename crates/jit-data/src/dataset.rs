@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use jit_core::text::Show;
+
 use crate::digits::{self, Split};
 use crate::error::{DamagedFile, DataError};
 use crate::folder::{Folder, Passed};
@@ -169,13 +171,13 @@ impl Dataset {
             Source::Digits { .. } => digits::NAME.to_owned(),
             Source::Folder { root, .. } => root.display().to_string(),
         };
-        let mut lines = vec![format!("images: {} in {form}, `{source}`", self.len())];
+        let mut lines = vec![format!("images: {} in {form}, `{}`", self.len(), source.shown())];
         lines.push(match self.class_names.len() {
             0 if classes_from.is_empty() => "classes: none".to_owned(),
             0 => format!("classes: none, {classes_from}"),
-            count => format!("classes: {count}, from {classes_from}"),
+            count => format!("classes: {count}, from {}", classes_from.shown()),
         });
-        lines.extend(notes.iter().map(|note| format!("note: {note}")));
+        lines.extend(notes.iter().map(|note| format!("note: {}", note.shown())));
         lines.extend(passed.told().map(|told| format!("note: {told}")));
         lines
     }

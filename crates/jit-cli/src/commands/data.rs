@@ -74,7 +74,7 @@ fn info(images: &ImagesArgs, all: bool, out: &mut dyn Write) -> Outcome {
         writeln!(out, "size        {}", bytes(files.iter().map(|file| file.bytes).sum()))?;
     }
     for note in notes.into_iter().chain(passed.told()) {
-        writeln!(out, "note        {note}")?;
+        writeln!(out, "note        {}", note.shown())?;
     }
     if !strays.is_empty() {
         writeln!(out, "unusable    {}, such as {}", strays.len(), strays[0])?;
@@ -88,7 +88,8 @@ fn info(images: &ImagesArgs, all: bool, out: &mut dyn Write) -> Outcome {
     let least = counts.iter().min().copied().unwrap_or(0);
     let most = counts.iter().max().copied().unwrap_or(0);
     let count = class_names.len();
-    writeln!(out, "classes     {count} from {classes_from}, of {least} to {most} images")?;
+    let from = classes_from.shown();
+    writeln!(out, "classes     {count} from {from}, of {least} to {most} images")?;
     let shown = if all { usize::MAX } else { SHORT };
     for (i, (name, count)) in class_names.iter().zip(&counts).enumerate().take(shown) {
         writeln!(out, "  {i:>4}  {:<30} {count:>9}", name.shown())?;

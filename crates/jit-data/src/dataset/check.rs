@@ -197,6 +197,22 @@ mod tests {
         assert_eq!(dataset.describe()[1], "classes: none, which were not asked for");
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn what_is_told_of_a_data_set_is_a_line_each() {
+        let root = photos();
+        std::fs::write(root.path().join("cat/\u{1b}[31m\n.txt"), "x").unwrap();
+        let told = Dataset::folder(root.path(), 4, 3).unwrap().describe();
+        assert!(told[2].ends_with("passed over: `cat/\\u001b[31m\\n.txt`"), "{}", told[2]);
+        let list = root.path().join("a\nb.csv");
+        std::fs::write(&list, "0.png,x\n").unwrap();
+        let mut found = crate::scan::scan(&root.path().join("cat")).unwrap();
+        found.files.truncate(1);
+        crate::labels::apply(&mut found, &list).unwrap();
+        let told = Dataset::of(root.path(), found, 4, 3).unwrap().describe();
+        assert!(told[1].contains("a\\nb.csv"), "{}", told[1]);
+    }
+
     #[test]
     fn shares_together_find_what_one_finds_and_each_only_its_own() {
         let root = damaged_photos();

@@ -106,7 +106,7 @@ fn lists_that_do_not_fit_say_why() {
         assert!(message.contains("devkit.tar.gz") && message.contains("it "), "{message}");
     }
     config.labels = "/no/such/list".into();
-    assert!(classes(&config).unwrap_err().contains("cannot open `/no/such/list`"));
+    assert!(classes(&config).unwrap_err().contains("cannot read `/no/such/list`"));
     // Pictures in folders of their class need no list.
     config.path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/parquet/hub.parquet")
