@@ -23,6 +23,7 @@ mod palette;
 mod parallel;
 pub mod parquet;
 pub mod place;
+mod png;
 pub mod raster;
 pub mod resample;
 pub mod scan;
