@@ -15,7 +15,7 @@ use jit_core::files::FileError;
 
 use crate::error::DataError;
 use crate::raster::Raster;
-use crate::{bmp, gif, jpeg, webp};
+use crate::{bmp, gif, jpeg, png, webp};
 
 /// Largest file that is read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1 << 29;
@@ -88,7 +88,7 @@ pub fn decode_bytes(bytes: &[u8]) -> Result<Raster, DecodeError> {
         ImageFormat::Jpeg => jpeg::decode(bytes),
         ImageFormat::Bmp => bmp::decode(bytes),
         ImageFormat::Gif => gif::decode(bytes),
-        ImageFormat::Png => decode_as(format, bytes),
+        ImageFormat::Png => png::check_palette(bytes).and_then(|()| decode_as(format, bytes)),
         ImageFormat::WebP => decode_as(format, &webp::with_plain_first_frame(bytes)?),
         _ => Err(DecodeError::Format),
     });

@@ -29,6 +29,7 @@ mod parallel;
 pub mod parquet;
 pub mod pixels;
 pub mod place;
+mod png;
 pub mod raster;
 pub mod resample;
 pub mod scan;
