@@ -154,4 +154,7 @@ fn what_is_trained_on_is_told_before_the_start() {
     assert!(place.fails(1, &line).contains("data.label_column = label cannot be used"));
     let shown = place.ok("data info data --split validation").out;
     assert!(shown.contains("classes     1 from their folders"), "{shown}");
+    // Judging takes the same, and says so too.
+    let told = place.ok("stats data x.npz --size 28 --extractor digits").err;
+    assert!(told.contains("the split `train` is taken, and left out: `validation`"), "{told}");
 }

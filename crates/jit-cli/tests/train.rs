@@ -165,7 +165,11 @@ fn progress_lines_count_up_without_a_terminal() {
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let lines: Vec<String> = lines.map(|l| l.unwrap()).collect();
     assert!(child.wait().unwrap().success());
-    assert!(lines[0].contains("80 images, 3 steps of 16 images"), "{lines:?}");
+    assert!(
+        lines[0].starts_with("images: 80 ") && lines[1].starts_with("classes: 10,"),
+        "{lines:?}"
+    );
+    assert!(lines[2].contains("80 images, 3 steps of 16 images"), "{lines:?}");
     assert!(lines.iter().any(|l| l.starts_with("step 3/3  loss ")), "{lines:?}");
     assert!(lines.iter().all(|l| !l.contains('\u{1b}')), "no control codes: {lines:?}");
 }

@@ -65,6 +65,8 @@ pub struct Chunk<'a> {
 pub struct Source {
     path: PathBuf,
     content: Content,
+    /// What was taken of it and what passed over, a line each.
+    notes: Vec<String>,
 }
 
 enum Content {
@@ -89,6 +91,7 @@ impl Source {
     /// # Errors
     /// [`EvalError::NoImages`] saying what is missing, or why a folder cannot be listed.
     pub fn open(path: &Path) -> Result<Self, EvalError> {
+        let mut notes = Vec::new();
         let content = match path.to_str() {
             Some(digits::NAME) => Content::Digits(Split::Train),
             Some(HELD_OUT_DIGITS) => Content::Digits(Split::HeldOut),
@@ -98,6 +101,8 @@ impl Source {
             _ if exists(path) => {
                 let found = scan(path)?;
                 let labelled = !found.class_names.is_empty();
+                notes = found.notes;
+                notes.extend(found.passed.told());
                 Content::Files { files: found.files, labelled }
             }
             _ => {
@@ -111,7 +116,12 @@ impl Source {
                 return Err(EvalError::NoImages { path: path.into(), what: expected });
             }
         };
-        Ok(Self { path: path.into(), content })
+        Ok(Self { path: path.into(), content, notes })
+    }
+
+    /// What was taken of it and what passed over, such as splits that are left out, a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// What it is called in reports.

@@ -28,7 +28,7 @@ use crate::device::{DeviceName, on_device};
 use crate::drawing::Drawer;
 use crate::failure::{Failure, Outcome};
 use crate::source::{self as checkpoint, Source as Checkpoint};
-use crate::terminal::Progress;
+use crate::terminal::{Progress, say};
 use crate::{fusion, interrupt};
 
 mod frames;
@@ -56,17 +56,17 @@ pub fn run(
     // What can fail soon does so before anything takes long.
     let statistics = read_statistics(&reference)?;
     let held_out = args.held_out.clone().or_else(|| default_held_out(&reference));
-    let held_out = held_out.as_deref().map(Source::open).transpose()?;
+    let held_out = held_out.as_deref().map(|path| open_images(path, comm)).transpose()?;
     let of_images = [Metric::Kid, Metric::PrecisionRecall];
     let real = match &statistics {
-        None => Some(Source::open(&reference)?),
+        None => Some(open_images(&reference, comm)?),
         // ADM's reference batches hold images beside the statistics.
         Some(_) if of_images.iter().any(|metric| options.metrics.contains(metric)) => {
             images_beside(&reference)?
         }
         Some(_) => None,
     };
-    let given = args.images.as_deref().map(Source::open).transpose()?;
+    let given = args.images.as_deref().map(|path| open_images(path, comm)).transpose()?;
     let count = given.as_ref().map_or(args.count.get(), Source::len);
     let left_out = fit_options(args, &mut options, count, real.as_ref().map(Source::len))?;
     let name = match &statistics {
@@ -269,6 +269,18 @@ fn read_statistics(path: &Path) -> Outcome<Option<Stats>> {
         true => Some(Stats::read(path)?),
         false => None,
     })
+}
+
+/// Images under a path, saying which of them are taken where not all are.
+///
+/// # Errors
+/// As [`Source::open`].
+pub fn open_images(path: &Path, comm: &dyn Communicator) -> Outcome<Source> {
+    let source = Source::open(path)?;
+    if comm.is_first() {
+        source.notes().iter().for_each(|note| say(&format!("note: {}", note.shown())));
+    }
+    Ok(source)
 }
 
 /// The images that a file of statistics holds beside them, if it does.

@@ -2,10 +2,10 @@
 
 use std::io::Write;
 
-use jit_eval::{Cache, Fit, Metric, Moments, Protocol, Source, Stats};
+use jit_eval::{Cache, Fit, Metric, Moments, Protocol, Stats};
 use jit_train::Communicator;
 
-use super::eval::{extractor, gather, open_extractors, provenance};
+use super::eval::{extractor, gather, open_extractors, open_images, provenance};
 use crate::cli::StatsArgs;
 use crate::failure::{Failure, Outcome};
 use crate::places::wrote;
@@ -20,7 +20,7 @@ pub fn run(args: &StatsArgs, comm: &dyn Communicator, out: &mut dyn Write) -> Ou
     let name = extractor(&args.network, &args.images);
     let extractors = open_extractors(name, args.network.weights.as_deref(), &[Metric::Fid])?;
     let cache = args.network.cache.as_deref().map(Cache::new);
-    let source = Source::open(&args.images)?;
+    let source = open_images(&args.images, comm)?;
     let (sample, [height, width]) =
         gather(comm, &source, fit, &extractors, cache.as_ref(), "read")?;
     if height != width {
