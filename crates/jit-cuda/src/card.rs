@@ -7,7 +7,7 @@ mod product;
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
@@ -33,7 +33,7 @@ pub struct Card {
     /// Kernels that were launched before.
     functions: Mutex<HashMap<String, sys::CUfunction>>,
     products: Products,
-    pinned: Pinned,
+    pinned: Arc<Pinned>,
     name: String,
     capability: (i32, i32),
     memory: u64,
@@ -112,7 +112,7 @@ impl Card {
             module,
             functions: Mutex::default(),
             products,
-            pinned: Pinned::default(),
+            pinned: Arc::default(),
             name,
             capability,
             memory,
@@ -205,7 +205,7 @@ impl Backend for Card {
 
     fn start_read(&self, from: u64, bytes: usize) -> Result<Box<dyn Pending>, Fault> {
         self.enter()?;
-        Ok(Box::new(Download::start(self.context, self.stream, from, bytes)?))
+        Ok(Box::new(Download::start(self.context, self.stream, &self.pinned, from, bytes)?))
     }
 
     fn zero(&self, at: u64, bytes: usize) -> Result<(), Fault> {

@@ -150,23 +150,25 @@ impl Cuda {
 
     /// Numbers, copied to the device.
     pub(crate) fn floats(&self, data: &[f32]) -> Block {
-        self.copied(data.iter().flat_map(|x| x.to_ne_bytes()).collect())
+        // SAFETY: every bit of an f32 is a byte's, and the slice lives through the call.
+        let bytes = unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), size_of_val(data)) };
+        self.copied(bytes)
     }
 
     /// Whole numbers, copied to the device.
     pub(crate) fn ints(&self, data: impl Iterator<Item = i32>) -> Block {
-        self.copied(data.flat_map(i32::to_ne_bytes).collect())
+        self.copied(&data.flat_map(i32::to_ne_bytes).collect::<Vec<u8>>())
     }
 
     /// The keys and counters of random streams, `[n, 5]`.
     pub(crate) fn streams(&self, streams: &[Stream]) -> Block {
         let words = streams.iter().flat_map(|s| s.words());
-        self.copied(words.flat_map(u32::to_ne_bytes).collect())
+        self.copied(&words.flat_map(u32::to_ne_bytes).collect::<Vec<u8>>())
     }
 
-    fn copied(&self, bytes: Vec<u8>) -> Block {
+    fn copied(&self, bytes: &[u8]) -> Block {
         let block = self.memory.block(bytes.len());
-        self.copy_in(&block, &bytes);
+        self.copy_in(&block, bytes);
         block
     }
 

@@ -175,9 +175,10 @@ fn load(m: Matrix, rows: usize, columns: usize) -> Vec<f32> {
     for row in 0..rows {
         let at = m.address as usize + row * m.pitch * m.dtype.size();
         match m.dtype {
-            // SAFETY: the caller's matrix has these rows, each with `pitch ≥ columns` elements, aligned.
             Dtype::F32 => {
-                out.extend(unsafe { std::slice::from_raw_parts(at as *const f32, columns) })
+                // SAFETY: the caller's matrix has these rows, each with `pitch ≥ columns` elements, aligned.
+                let row = unsafe { std::slice::from_raw_parts(at as *const f32, columns) };
+                out.extend_from_slice(row);
             }
             Dtype::Bf16 => {
                 // SAFETY: as above.

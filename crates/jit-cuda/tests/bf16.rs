@@ -64,7 +64,7 @@ macro_rules! same {
             let $dev = &Cpu::F32;
             $body
         };
-        compare(&$what, &have, &want, $tolerance);
+        compare(&format!("{}", $what), &have, &want, $tolerance);
     }};
 }
 
@@ -141,7 +141,7 @@ fn tokens_of_images_and_masks() {
     let x = values(2, &[b, 4, 13]);
     let streams = (0..b as u64).map(|i| Stream::new(3, Purpose::AttentionDropout, 1, i));
     let mask = Dropout { rate: 0.3, streams: streams.collect() };
-    same!("images".to_string(), 2.0 * ROUNDING, |dev| {
+    same!("images", 2.0 * ROUNDING, |dev| {
         let image = dev.upload(&image, &[b, c, s, s]);
         let patches = dev.patchify(&image, p);
         let back = dev.unpatchify(&dev.unpatchify_grad(&image, p), c, p);

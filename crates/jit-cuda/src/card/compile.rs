@@ -66,10 +66,11 @@ fn compile(source: &str, options: &[String]) -> Result<Vec<u8>, OpenError> {
         Err(error) => {
             // SAFETY: as above.
             let log = unsafe { result::get_program_log(program) }.unwrap_or_default();
-            // SAFETY: the log ends with a zero.
-            let log = match log.is_empty() {
-                true => String::new(),
-                false => unsafe { CStr::from_ptr(log.as_ptr()) }.to_string_lossy().into_owned(),
+            let log = if log.is_empty() {
+                String::new()
+            } else {
+                // SAFETY: the log ends with a zero.
+                unsafe { CStr::from_ptr(log.as_ptr()) }.to_string_lossy().into_owned()
             };
             Err(failed(&options.join(" "), format!("{error:?}: {log}")))
         }

@@ -1,7 +1,8 @@
 //! Copies between host and card through page-locked memory, which the card reads and writes by itself.
+//!
+//! To lock pages and to release them waits for the card, so that buffers are kept for the next copy.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result;
 use cudarc::driver::sys;
@@ -72,37 +73,56 @@ impl Drop for Event {
     }
 }
 
-/// Buffers of uploads, used again once the card has read them.
+/// Buffers of copies.
 #[derive(Default)]
 pub struct Pinned {
-    buffers: Mutex<VecDeque<(Locked, Event)>>,
+    state: Mutex<State>,
 }
 
-/// Buffers that may be waiting at once: a few steps' worth.
+#[derive(Default)]
+struct State {
+    /// Those that nobody uses.
+    spare: Vec<Locked>,
+    /// Those that the card may still read, until their event.
+    uploads: Vec<(Locked, Event)>,
+}
+
+/// Uploads that may be waiting at once: a few steps' worth.
 const WAITING: usize = 256;
 
 impl Pinned {
-    /// Queues a copy of `bytes` to the card; the host only waits for its own memory.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A buffer of as many bytes at least, and not of many times as many.
+    fn take(&self, bytes: usize) -> Result<Locked, Fault> {
+        let mut state = self.state();
+        let State { spare, uploads } = &mut *state;
+        spare.extend(uploads.extract_if(.., |(_, event)| event.is_past()).map(|(free, _)| free));
+        let fits = |buffer: &Locked| buffer.bytes >= bytes && buffer.bytes / 4 <= bytes.max(4096);
+        match spare.iter().position(fits) {
+            Some(i) => Ok(spare.swap_remove(i)),
+            None => Locked::new(bytes.next_multiple_of(4096)),
+        }
+    }
+
+    /// Queues a copy of `bytes` to the card; the host waits for its own memory alone.
     pub fn upload(&self, stream: sys::CUstream, to: u64, bytes: &[u8]) -> Result<(), Fault> {
-        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |buffer: &(Locked, Event)| {
-            buffer.0.bytes >= bytes.len() && buffer.0.bytes <= 2 * bytes.len() && buffer.1.is_past()
-        };
-        let buffer = match buffers.iter().position(fits).and_then(|i| buffers.remove(i)) {
-            Some((buffer, _)) => buffer,
-            None => Locked::new(bytes.len())?,
-        };
+        let buffer = self.take(bytes.len())?;
         // SAFETY: the buffer has as many bytes, and the card has read what was in it.
         unsafe { buffer.at.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         // SAFETY: likewise; the buffer is kept until the event is past.
         let source = unsafe { std::slice::from_raw_parts(buffer.at, bytes.len()) };
         // SAFETY: the caller allocated as many bytes on the card.
         unsafe { result::memcpy_htod_async(to, source, stream) }.map_err(fault)?;
-        buffers.push_back((buffer, Event::record(stream)?));
-        if buffers.len() > WAITING
-            && let Some((_, event)) = buffers.pop_front()
-        {
+        let event = Event::record(stream)?;
+        let mut state = self.state();
+        state.uploads.push((buffer, event));
+        if state.uploads.len() > WAITING {
+            let (buffer, event) = state.uploads.swap_remove(0);
             event.wait()?;
+            state.spare.push(buffer);
         }
         Ok(())
     }
@@ -110,7 +130,8 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        for (_, event) in self.buffers.get_mut().unwrap_or_else(PoisonError::into_inner) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (_, event) in &state.uploads {
             let _ = event.wait();
         }
     }
@@ -119,7 +140,10 @@ impl Drop for Pinned {
 /// A copy to the host that is under way.
 pub struct Download {
     context: sys::CUcontext,
-    buffer: Locked,
+    pinned: Arc<Pinned>,
+    /// There until it is dropped.
+    buffer: Option<Locked>,
+    bytes: usize,
     event: Event,
 }
 
@@ -133,15 +157,17 @@ impl Download {
     pub fn start(
         context: sys::CUcontext,
         stream: sys::CUstream,
+        pinned: &Arc<Pinned>,
         from: u64,
         bytes: usize,
     ) -> Result<Self, Fault> {
-        let buffer = Locked::new(bytes)?;
+        let buffer = pinned.take(bytes)?;
         // SAFETY: the buffer has as many bytes and is kept until the event is past; nobody else sees it.
         let to = unsafe { std::slice::from_raw_parts_mut(buffer.at, bytes) };
         // SAFETY: the caller allocated as many bytes on the card.
         unsafe { result::memcpy_dtoh_async(to, from, stream) }.map_err(fault)?;
-        Ok(Self { context, buffer, event: Event::record(stream)? })
+        let event = Event::record(stream)?;
+        Ok(Self { context, pinned: Arc::clone(pinned), buffer: Some(buffer), bytes, event })
     }
 }
 
@@ -150,8 +176,9 @@ impl Pending for Download {
         // SAFETY: the context lives as long as the card, which outlives what is read from it.
         unsafe { result::ctx::set_current(self.context) }.map_err(fault)?;
         self.event.wait()?;
-        // SAFETY: the copy is done.
-        Ok(unsafe { std::slice::from_raw_parts(self.buffer.at, self.buffer.bytes) }.to_vec())
+        let Some(buffer) = &self.buffer else { return Ok(vec![]) };
+        // SAFETY: the copy is done, and wrote as many bytes.
+        Ok(unsafe { std::slice::from_raw_parts(buffer.at, self.bytes) }.to_vec())
     }
 }
 
@@ -160,5 +187,8 @@ impl Drop for Download {
         // SAFETY: as in `bytes`. The buffer must outlive the copy even where nobody asked for it.
         let _ = unsafe { result::ctx::set_current(self.context) };
         let _ = self.event.wait();
+        if let Some(buffer) = self.buffer.take() {
+            self.pinned.state().spare.push(buffer);
+        }
     }
 }

@@ -278,7 +278,7 @@ impl Products {
         let timed = self.time_each(stream, plan, candidates, p, scratch);
         // SAFETY: allocated above; freeing waits for the stream.
         unsafe { driver::free_sync(scratch) }.map_err(fault)?;
-        Ok(timed?)
+        timed
     }
 
     fn time_each(
@@ -369,12 +369,14 @@ impl Plan {
         let plan = Self { operation, a, b, d, beta, algorithm: Algorithm::default() };
         plan.set(A::CUBLASLT_MATMUL_DESC_TRANSA, &transpose[0])?;
         plan.set(A::CUBLASLT_MATMUL_DESC_TRANSB, &transpose[1])?;
-        if p.bias.is_some() {
+        if let Some(bias) = p.bias {
             plan.set(
                 A::CUBLASLT_MATMUL_DESC_EPILOGUE,
                 &sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
             )?;
             plan.set(A::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &of(p.result.dtype))?;
+            // Replaced by that of each call; its alignment is part of the choice.
+            plan.set(A::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)?;
         }
         Ok(plan)
     }
