@@ -45,6 +45,17 @@ pub enum Arg {
     Long(u64),
 }
 
+impl Arg {
+    /// As a kernel finds it in memory, lowest bytes first.
+    pub fn bits(self) -> u64 {
+        match self {
+            Arg::Address(x) | Arg::Long(x) => x,
+            Arg::Int(x) => u64::from(x.cast_unsigned()),
+            Arg::Float(x) => u64::from(x.to_bits()),
+        }
+    }
+}
+
 /// A kernel's launch.
 #[derive(Clone, Debug)]
 pub struct Launch {

@@ -13,7 +13,7 @@ use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 use jit_model::device::Fault;
 
-use crate::backend::{Arg, Backend, Launch, Pending, Product};
+use crate::backend::{Backend, Launch, Pending, Product};
 use crate::device::OpenError;
 use pinned::{Download, Pinned};
 use product::Products;
@@ -217,7 +217,7 @@ impl Backend for Card {
     fn launch(&self, launch: &Launch) -> Result<(), Fault> {
         self.enter()?;
         let function = self.function(&launch.kernel, launch.shared)?;
-        let mut values: Vec<u64> = launch.args.iter().map(|arg| bits(*arg)).collect();
+        let mut values: Vec<u64> = launch.args.iter().map(|arg| arg.bits()).collect();
         let mut args: Vec<*mut c_void> =
             values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
         let [x, y, z] = launch.grid;
@@ -260,15 +260,6 @@ impl Drop for Card {
             let _ = result::stream::destroy(self.stream);
             let _ = result::primary_ctx::release(self.device);
         }
-    }
-}
-
-/// An argument as a kernel finds it in memory, lowest bytes first.
-fn bits(arg: Arg) -> u64 {
-    match arg {
-        Arg::Address(x) | Arg::Long(x) => x,
-        Arg::Int(x) => u64::from(x.cast_unsigned()),
-        Arg::Float(x) => u64::from(x.to_bits()),
     }
 }
 

@@ -9,7 +9,7 @@ use jit_kernels::gemm::Precision;
 use jit_kernels::linear::{PackedWeight, linear, linear_grad_input, linear_grad_weight};
 use jit_model::device::Fault;
 
-use crate::backend::{Arg, Backend, Dtype, Launch, Matrix, Pending, Product, ProductKind};
+use crate::backend::{Backend, Dtype, Launch, Matrix, Pending, Product, ProductKind};
 
 unsafe extern "C" {
     /// Runs a kernel: 0 when done, 1 where there is none of that name, 2 where it failed.
@@ -105,7 +105,7 @@ impl Backend for Emulator {
         let name = CString::new(launch.kernel.as_str())
             .map_err(|_| Fault::Failed("a kernel's name".into()))?;
         let block = [launch.block, 1, 1];
-        let mut values: Vec<u64> = launch.args.iter().map(|arg| bits(*arg)).collect();
+        let mut values: Vec<u64> = launch.args.iter().map(|arg| arg.bits()).collect();
         let mut args: Vec<*mut c_void> =
             values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
         let (grid, shared) = (launch.grid.as_ptr(), launch.shared);
@@ -157,15 +157,6 @@ struct Copied(Vec<u8>);
 impl Pending for Copied {
     fn bytes(&mut self) -> Result<Vec<u8>, Fault> {
         Ok(std::mem::take(&mut self.0))
-    }
-}
-
-/// An argument as a kernel finds it in memory, lowest bytes first.
-fn bits(arg: Arg) -> u64 {
-    match arg {
-        Arg::Address(x) | Arg::Long(x) => x,
-        Arg::Int(x) => u64::from(x.cast_unsigned()),
-        Arg::Float(x) => u64::from(x.to_bits()),
     }
 }
 

@@ -484,10 +484,12 @@ impl<'a, D: Device> Trainer<'a, D> {
 }
 
 /// The micro-batch whose activations fit `limit` bytes, if those of `batch` images take a device from
-/// `at_rest` to `peak`: activations are proportional to the images. `None` if not one image fits.
+/// `at_rest` to `peak`: activations are proportional to the images, but for a little (partial sums, rounded sizes) for which
+/// a thirty-second is left free. `None` if not one image fits.
 fn fitting_batch(batch: usize, at_rest: u64, peak: u64, limit: u64) -> Option<usize> {
     let of_an_image = peak.saturating_sub(at_rest).div_ceil(batch as u64).max(1);
-    let fits = limit.saturating_sub(at_rest) / of_an_image;
+    let room = limit.saturating_sub(at_rest);
+    let fits = (room - room / 32) / of_an_image;
     usize::try_from(fits)
         .ok()
         .map(|fits| fits.min(batch.saturating_sub(1)))

@@ -504,3 +504,12 @@ fn processes_that_are_not_alike_are_told_apart() {
     let few = message(&few, |_| {});
     assert!(few.contains("2 processes cannot share 1 images a step"), "{few}");
 }
+
+#[test]
+fn advice_leaves_room_for_what_does_not_shrink_with_the_batch() {
+    // 10 bytes at rest, 100 of each image and 40 whatever the batch.
+    let peak = |batch: u64| 10 + 100 * batch + 40;
+    let fits = fitting_batch(64, 10, peak(64), peak(63) - 1).unwrap();
+    assert!((55..=62).contains(&fits) && peak(fits as u64) < peak(63), "{fits}");
+    assert_eq!(fitting_batch(64, 10, peak(64), 60), None, "not one image fits");
+}
