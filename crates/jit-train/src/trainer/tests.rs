@@ -12,7 +12,7 @@ use jit_model::objective::Auxiliary;
 use jit_model::weights::File;
 use serde_json::Value;
 
-use super::{train, train_together};
+use super::{fitting_batch, train, train_together};
 use crate::checkpoint;
 use crate::communicator::Communicator;
 use crate::communicator::threads::together;
