@@ -54,11 +54,15 @@ impl Memory {
     /// `bytes` of memory with whatever was there. After a fault, of no memory at all: nothing runs any more.
     pub fn block(self: &Arc<Self>, bytes: usize) -> Block {
         let bytes = self.rounded(bytes);
-        let address = self.take(bytes).unwrap_or_else(|fault| {
-            self.fail(fault);
+        let mut state = self.state();
+        // Counted even where there is none: so the peak tells what a step that does not fit would have needed.
+        state.live += bytes as u64;
+        state.peak = state.peak.max(state.live);
+        let address = self.take(&mut state, bytes).unwrap_or_else(|fault| {
+            state.fault.get_or_insert(fault);
             0
         });
-        let bytes = if address == 0 { 0 } else { bytes };
+        drop(state);
         Block { address, bytes, memory: Arc::clone(self) }
     }
 
@@ -87,13 +91,12 @@ impl Memory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, bytes: usize) -> Result<u64, Fault> {
-        let mut state = self.state();
+    fn take(&self, state: &mut State, bytes: usize) -> Result<u64, Fault> {
         if let Some(fault) = &state.fault {
             return Err(fault.clone());
         }
         let full = Fault::OutOfMemory { limit: self.limit };
-        if self.limit.is_some_and(|limit| state.live + bytes as u64 > limit) {
+        if self.limit.is_some_and(|limit| state.live > limit) {
             return Err(full);
         }
         let address = match state.reuse(bytes) {
@@ -102,14 +105,12 @@ impl Memory {
                 Ok(address) => address,
                 // Spare pieces of other sizes may be in the way.
                 Err(_) if state.spare_bytes > 0 => {
-                    self.release_spare(&mut state);
+                    self.release_spare(state);
                     self.backend.allocate(bytes).map_err(|_| full)?
                 }
                 Err(_) => return Err(full),
             },
         };
-        state.live += bytes as u64;
-        state.peak = state.peak.max(state.live);
         Ok(address)
     }
 
@@ -154,11 +155,11 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
+        let mut state = self.memory.state();
+        state.live -= self.bytes as u64;
         if self.address != 0 {
-            let mut state = self.memory.state();
             state.spare.entry(self.bytes).or_default().push(self.address);
             state.spare_bytes += self.bytes as u64;
-            state.live -= self.bytes as u64;
         }
     }
 }
