@@ -237,7 +237,7 @@ fn an_error_of_one_process_ends_the_job_and_names_it() {
             place.picture(&format!("{data}/{i}.png"), 28, 28, i);
         }
     }
-    std::fs::write(place.path("bad/notes.txt"), "no picture").unwrap();
+    std::fs::write(place.path("bad/notes.tiff"), "of a form that is not read").unwrap();
     let jit = env!("CARGO_BIN_EXE_jit");
     let line =
         format!("{TRAIN} --subset 1 --set model.channels=3 --global-batch 4 --out run --data");
@@ -248,7 +248,7 @@ fn an_error_of_one_process_ends_the_job_and_names_it() {
     assert!(started.elapsed() < MINUTE);
     assert_ne!(ran.code, Some(0));
     let line = ran.err.lines().find(|line| line.starts_with("process 1 on ")).unwrap_or(&ran.err);
-    assert!(line.contains(": error: ") && ran.err.contains("notes.txt"), "{}", ran.err);
+    assert!(line.contains(": error: ") && ran.err.contains("notes.tiff"), "{}", ran.err);
 }
 
 #[test]
