@@ -5,8 +5,9 @@
 #   benches/gpu/run.sh run DIR [RESULTS]      there: a Linux machine with an NVIDIA card, its driver, cuBLASLt and NVRTC (a toolkit,
 #                                             or NVIDIA's wheels as PyTorch brings them). No network, no Rust.
 #
-# `run` takes at most eight minutes, the steps that matter most first. Each has a time limit and a log of its own in RESULTS
-# (default DIR/results); what fails does not stop the others. The last thing printed is a table.
+# `run` ends after SECONDS_IN_ALL [default: 540], the steps that matter most first. Each has a time limit and a log of its own in
+# RESULTS (default DIR/results); what fails does not stop the others, and what there is no time for is skipped. The last thing printed
+# is a table.
 # PYTHON names the interpreter that has torch [default: python3]; without one the twin's rows are missing.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -82,17 +83,21 @@ PY
 
 # step SECONDS NAME COMMAND …: runs it under a limit, its output in NAME.log, its verdict in NAME.status.
 step() {
-  local limit=$1 name=$2 started status
+  local limit=$1 name=$2 started=$SECONDS status left=$((${SECONDS_IN_ALL:-540} - SECONDS))
   shift 2
-  started=$(date +%s.%N)
+  if [ $left -lt 10 ]; then
+    echo "skipped 0" >"$results/$name.status"
+    echo "$name: skipped, no time is left"
+    return
+  fi
+  [ $limit -le $left ] || limit=$left
   if [ "$(type -t "$1")" = function ]; then
     "$@" >"$results/$name.log" 2>&1
   else
     timeout --signal=TERM --kill-after=5 "$limit" "$@" >"$results/$name.log" 2>&1
   fi
   status=$?
-  printf '%s %.1f\n' "$status" "$(echo "$(date +%s.%N) - $started" | bc 2>/dev/null || echo 0)" \
-    >"$results/$name.status"
+  echo "$status $((SECONDS - started))" >"$results/$name.status"
   echo "$name: exit $status"
   [ $status -eq 0 ] || tail -n 5 "$results/$name.log"
 }

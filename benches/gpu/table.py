@@ -26,17 +26,17 @@ def speed(found):
 def main():
     results = pathlib.Path(sys.argv[1])
     steps = sorted(results.glob("*.status"), key=lambda path: path.stat().st_mtime)
-    print(f"{'step':34} {'exit':>4} {'s':>6}  {'ms/step':>8} {'images/s':>9} {'GiB':>6}")
+    print(f"{'step':34} {'exit':>7} {'s':>6}  {'ms/step':>8} {'images/s':>9} {'GiB':>6}")
     failed = 0
     for path in steps:
         code, seconds = path.read_text().split()
-        failed += code != "0"
+        failed += code not in ("0", "skipped")
         found = last_object(path.with_suffix(".log")) if code == "0" else None
         more = ""
         if found and "seconds_per_step" in found:
             more = "  {:8.2f} {:9.1f} {:6.2f}".format(*speed(found))
-        print(f"{path.stem:34} {code:>4} {float(seconds):6.1f}{more}")
-    print(f"{len(steps) - failed} of {len(steps)} steps passed")
+        print(f"{path.stem:34} {code:>7} {seconds:>6}{more}")
+    print(f"{failed} of {len(steps)} steps failed")
     sys.exit(failed > 0)
 
 

@@ -140,7 +140,10 @@ impl Cuda {
             let [a, b] = [0, 1].map(|i| {
                 let stream = Stream::new(0, Purpose::Noise, 0, i);
                 let values = self.normal_noise(&[stream], 1.0, &[1, side, side]);
-                self.cast_like_operand(values)
+                match self.activations() {
+                    Dtype::F32 => values,
+                    dtype => self.cast(&values, dtype),
+                }
             });
             let y = self.unset(&[side, side], self.activations());
             let product = Product {
@@ -166,10 +169,6 @@ impl Cuda {
             }
             side *= 2;
         }
-    }
-
-    fn cast_like_operand(&self, x: CudaTensor) -> CudaTensor {
-        if x.dtype == self.activations() { x } else { self.cast(&x, self.activations()) }
     }
 
     /// Whether it was done; true after a fault, when nothing counts.
